@@ -1,0 +1,1 @@
+"""What kubelet executes, and the resident agent behind it."""

@@ -1,0 +1,1 @@
+"""The controller: API state in, the flows of every node out."""

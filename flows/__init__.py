@@ -1,0 +1,1 @@
+"""Flows as values: tables, registers, what each object becomes, a simulator."""

@@ -1,0 +1,3 @@
+"""ovsnet: a Kubernetes pod network on Open vSwitch."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The API edge: credentials, lists and watches of the Kubernetes API server."""

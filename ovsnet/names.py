@@ -1,0 +1,115 @@
+"""Names that two sides must compute alike: port names, MAC addresses, datapath ids.
+
+The agent and the controller never talk about a pod. The agent names the pod's port and gives it
+a MAC by the rules here; OpenFlow's PortStatus carries both to the controller, which computes the
+same from the API's objects. A change of a rule here is a change of the protocol between them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+BRIDGE = "br-int"
+"""The integration bridge, one per node, to which every pod is attached."""
+
+GATEWAY_PORT = "ovsnet-gw0"
+"""Internal port of the bridge through which a node and its pods reach each other."""
+
+TUNNEL_PORT = "ovsnet-tun0"
+"""The one flow-based tunnel port of a node."""
+
+RESERVED_PORTS = frozenset({BRIDGE, GATEWAY_PORT, TUNNEL_PORT})
+"""Ports of the bridge that belong to the network itself and never to a pod."""
+
+IFNAMSIZ = 15
+"""Most characters that Linux allows in an interface name (IFNAMSIZ less its NUL)."""
+
+PORT_NAME_VARIANTS = 4
+"""How many names a pod's port may have; see `port_name`."""
+
+ROUTER_MAC = "0e:58:a9:fe:01:01"
+"""MAC of the virtual router that every pod and every node's gateway port sends to."""
+
+ROUTER_IPV4 = IPv4Address("169.254.1.1")
+"""Next hop of a node's own routes to pods; only ever seen in its neighbour table."""
+
+ROUTER_IPV6 = IPv6Address("fe80::c58:a9ff:fefe:101")
+"""The same for IPv6: the link-local address that belongs to `ROUTER_MAC`."""
+
+GATEWAY_OFFSET = 1
+"""Host offset of the gateway's address in each of a node's pod ranges."""
+
+_POD_SIDE = 0x0A58
+_HOST_SIDE = 0x0E58
+_PREFIX_LENGTH = 6
+_HASH_LENGTH = 8
+_NOT_IN_A_PORT_NAME = re.compile(r"[^a-z0-9-]")
+
+
+def port_name(namespace: str, name: str, uid: str, variant: int = 0) -> str:
+    """Name of the host side of a pod's veth: a readable prefix, `-`, 8 characters of hash.
+
+    The hash has 40 bits. Should the names of two pods of one node collide all the same, the
+    controller refuses the port, and the agent's next attempt uses the next `variant`
+    (0 to `PORT_NAME_VARIANTS` - 1), which changes the hash.
+    """
+    identity = "\0".join((namespace, name, uid, str(variant))).encode()
+    digest = base64.b32encode(hashlib.sha256(identity).digest()).decode().lower()
+    prefix = _NOT_IN_A_PORT_NAME.sub("-", name.lower())[:_PREFIX_LENGTH].rstrip("-")
+    return f"{prefix}-{digest[:_HASH_LENGTH]}"
+
+
+def port_names(namespace: str, name: str, uid: str) -> tuple[str, ...]:
+    """Every name that a pod's port may have, most likely first."""
+    return tuple(port_name(namespace, name, uid, v) for v in range(PORT_NAME_VARIANTS))
+
+
+def _mac(prefix: int, low: int) -> str:
+    return ":".join(f"{b:02x}" for b in (prefix << 32 | low).to_bytes(6, "big"))
+
+
+def pod_mac(ipv4: IPv4Address | int) -> str:
+    """MAC of the pod's own side: `0a:58` and the IPv4 address.
+
+    In an IPv6-only cluster the host offset stands where the IPv4 address would.
+    """
+    return _mac(_POD_SIDE, int(ipv4))
+
+
+def host_mac(ipv4: IPv4Address | int) -> str:
+    """MAC of the host side of a pod's veth: `0e:58` and the IPv4 address (or host offset)."""
+    return _mac(_HOST_SIDE, int(ipv4))
+
+
+def address_of_host_mac(mac: str) -> IPv4Address | None:
+    """The IPv4 address that a host-side MAC carries, or None if it is no such MAC.
+
+    In an IPv6-only cluster the value is the host offset, in the dress of an address.
+    """
+    parts = mac.split(":")
+    if len(parts) != 6:
+        return None
+    value = int("".join(parts), 16)
+    if value >> 32 != _HOST_SIDE:
+        return None
+    return IPv4Address(value & 0xFFFFFFFF)
+
+
+def ipv6_for(ipv4: IPv4Address, range4: IPv4Network, range6: IPv6Network) -> IPv6Address:
+    """The pod's IPv6 address: the host offset of its IPv4 address, in the node's IPv6 range."""
+    return range6[int(ipv4) - int(range4.network_address)]
+
+
+def link_local(mac: str) -> IPv6Address:
+    """The link-local address that a MAC yields by modified EUI-64 (RFC 4291, appendix A)."""
+    octets = bytes(int(p, 16) for p in mac.split(":"))
+    eui = bytes([octets[0] ^ 0x02]) + octets[1:3] + b"\xff\xfe" + octets[3:]
+    return IPv6Address(b"\xfe\x80" + bytes(6) + eui)
+
+
+def datapath_id(node: str) -> int:
+    """The 64-bit datapath id of a node's bridge: a hash of the node's name, never zero."""
+    return int.from_bytes(hashlib.sha256(node.encode()).digest()[:8], "big") or 1

@@ -1,0 +1,1 @@
+"""A cluster on one Linux machine, for trying out and for tests."""
