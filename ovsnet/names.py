@@ -1,4 +1,4 @@
-"""Names that two sides must compute alike: port names, MAC addresses, datapath ids.
+"""Names that two sides must compute alike: port names, MAC addresses, datapath ids, tables.
 
 The agent and the controller never talk about a pod. The agent names the pod's port and gives it
 a MAC by the rules here; OpenFlow's PortStatus carries both to the controller, which computes the
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 BRIDGE = "br-int"
@@ -39,8 +40,57 @@ ROUTER_IPV4 = IPv4Address("169.254.1.1")
 ROUTER_IPV6 = IPv6Address("fe80::c58:a9ff:fefe:101")
 """The same for IPv6: the link-local address that belongs to `ROUTER_MAC`."""
 
+GATEWAY_OFPORT = 1
+"""OpenFlow port number that the agent requests for `GATEWAY_PORT`."""
+
+TUNNEL_OFPORT = 2
+"""OpenFlow port number that the agent requests for `TUNNEL_PORT`."""
+
+TUNNEL_KEY = 1
+"""VXLAN network identifier of the overlay, unless the configuration names another."""
+
 GATEWAY_OFFSET = 1
 """Host offset of the gateway's address in each of a node's pod ranges."""
+
+
+class Table(IntEnum):
+    """The tables of `br-int`, in the order in which packets pass them.
+
+    Their numbers follow the order and are written nowhere else. The agent writes their names to
+    the switch's OVSDB, so that `ovs-ofctl --names` prints and accepts them.
+    """
+
+    purpose: str
+
+    def __new__(cls, purpose: str) -> Table:
+        """Number the tables from 0 in the order of their definition."""
+        number = len(cls.__members__)
+        table = int.__new__(cls, number)
+        table._value_ = number
+        table.purpose = purpose
+        return table
+
+    CLASSIFY = "where the packet came from: a pod, the tunnel or the node; unknown ports end here"
+    SPOOF_GUARD = "nobody speaks with addresses that are not theirs"
+    NEIGHBOUR = "answers ARP and neighbour discovery for the gateway"
+    CONNTRACK = "sends the packet through the connection tracker"
+    CONNTRACK_STATE = "drops invalid packets; replies of admitted connections go straight to route"
+    SERVICE = "turns a service's address and port into one of its endpoints"
+    ENDPOINT_NAT = "commits the destination NAT to the chosen endpoint"
+    EGRESS_POLICY = "NetworkPolicy: what the sending pod may send"
+    EGRESS_DEFAULT = "drops what isolated pods send and no policy allowed"
+    ROUTE = "chooses the way out: a local pod, another node, the node itself"
+    INGRESS_POLICY = "NetworkPolicy: what the receiving pod may receive"
+    INGRESS_DEFAULT = "drops what isolated pods would receive and no policy allowed"
+    COMMIT = "commits new connections, which both policies have admitted by now"
+    OUTPUT = "sends the packet out of the chosen port"
+    STAMP = "no packet comes here: its one flow carries the digest of all the others"
+
+    @property
+    def text(self) -> str:
+        """The name as the switch and its operators know it."""
+        return self.name.lower()
+
 
 _POD_SIDE = 0x0A58
 _HOST_SIDE = 0x0E58
