@@ -2,7 +2,7 @@
 
 Every instance has its own directory (database, control sockets, logs), so any number of them run
 side by side on one machine. The two processes are children that die with the thread that started them
-(the kernel's parent-death signal counts threads), so start them from a thread that stays.
+them (the kernel's parent-death signal counts threads): start them from one that stays.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
