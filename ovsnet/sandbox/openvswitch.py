@@ -1,8 +1,8 @@
 """An Open vSwitch of its own in a network namespace: database server, switch daemon, commands.
 
 Every instance has its own directory (database, control sockets, logs), so any number of them run
-side by side on one machine. The two processes are children that die with the thread that started them
-them (the kernel's parent-death signal counts threads): start them from one that stays.
+side by side on one machine. The two processes are children that die with the thread that started
+them, for the kernel's parent-death signal counts threads: start them from one that stays.
 """
 
 from __future__ import annotations
