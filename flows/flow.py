@@ -1,14 +1,14 @@
 """Flows as frozen values: matches, actions, owners.
 
-They compare and hash by value, cost well under a microsecond to make, and know nothing of a
-switch. `ovsnet.flows.text` prints and parses them, the controller's OpenFlow edge encodes them.
+They compare and hash by value, are cheap to make, and know nothing of a switch.
+`ovsnet.flows.text` prints and parses them, the controller's OpenFlow edge encodes them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import TypeAlias
 
@@ -229,13 +229,41 @@ FlowKey = tuple[Table, int, Match]
 
 
 class Block(msgspec.Struct, frozen=True):
-    """The flows that one owner wants on one node: the unit in which they are recomputed."""
+    """The flows that one owner wants on one node: the unit in which they are recomputed.
+
+    No two of them have the same key; made by `block`.
+    """
 
     owner: Owner
     flows: tuple[Flow, ...]
 
 
 def block(owner: Owner, flows: Iterable[Flow]) -> Block:
-    """A block of flows, each marked with the owner's cookie."""
+    """A block of flows, each marked with the owner's cookie, those of the same key added up."""
     cookie = owner.cookie
-    return Block(owner, tuple(Flow(f.table, f.priority, f.match, f.actions, cookie) for f in flows))
+    by_key: dict[FlowKey, Flow] = {}
+    for plain in flows:
+        flow = Flow(plain.table, plain.priority, plain.match, plain.actions, cookie)
+        present = by_key.setdefault(flow.key, flow)
+        if present is not flow:
+            by_key[flow.key] = add_up((present, flow))
+    return Block(owner, tuple(by_key.values()))
+
+
+def add_up(flows: Sequence[Flow]) -> Flow:
+    """The one flow for what several flows of the same key want.
+
+    Clauses of conjunctions add up, under the lowest of the cookies. Anything else cannot be
+    added: the first one has its way.
+    """
+    first = flows[0]
+    if not all(map(is_conjunctive, flows)):
+        return first
+    clauses = sorted({a for flow in flows for a in flow.actions if isinstance(a, Conjunction)})
+    cookie = min(flow.cookie for flow in flows)
+    return Flow(first.table, first.priority, first.match, tuple(clauses), cookie)
+
+
+def is_conjunctive(flow: Flow) -> bool:
+    """Whether the flow does nothing but state clauses of conjunctions."""
+    return bool(flow.actions) and all(isinstance(a, Conjunction) for a in flow.actions)

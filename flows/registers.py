@@ -1,0 +1,56 @@
+"""The registers, by what they mean. Nothing else in the project names a register by number."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+
+from ovsnet.flows.fields import Field
+from ovsnet.flows.flow import SetField, Subfield, Term, term
+
+
+class Register(msgspec.Struct, frozen=True):
+    """Some bits of a register that carry one meaning from table to table."""
+
+    name: str
+    purpose: str
+    bits: Subfield
+
+    def matches(self, value: int) -> Term:
+        """The condition that these bits hold `value`."""
+        return term(self.bits.field, value << self.bits.offset, self._mask)
+
+    def set(self, value: int) -> SetField:
+        """The action that writes `value` to these bits and leaves the others."""
+        whole = self._mask == self.bits.field.full
+        return SetField(self.bits.field, value << self.bits.offset, None if whole else self._mask)
+
+    @property
+    def _mask(self) -> int:
+        return ((1 << self.bits.bits) - 1) << self.bits.offset
+
+
+class Side(IntEnum):
+    """Where a packet comes from or goes to, in `SOURCE` and `DESTINATION`."""
+
+    POD = 1
+    TUNNEL = 2
+    GATEWAY = 3
+
+
+SOURCE = Register("source", "the sort of port it came in by", Subfield(Field.REG0, 0, 4))
+DESTINATION = Register("destination", "the sort of port it leaves by", Subfield(Field.REG0, 4, 4))
+ADMITTED = Register(
+    "admitted",
+    "1: a reply of an admitted connection, which no policy looks at again",
+    Subfield(Field.REG0, 8, 1),
+)
+ND_ANSWER = Register(
+    "nd-answer",
+    "1: an advertisement that `neighbour` is half done with",
+    Subfield(Field.REG0, 9, 1),
+)
+OUT_PORT = Register("out-port", "the port that it leaves by", Subfield(Field.REG1, 0, 32))
+
+REGISTERS = (SOURCE, DESTINATION, ADMITTED, ND_ANSWER, OUT_PORT)
