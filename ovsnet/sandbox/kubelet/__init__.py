@@ -1,0 +1,1 @@
+"""A stand-in for kubelet and its container runtime: pods that are network namespaces."""
