@@ -26,14 +26,14 @@ from ovsnet.names import GATEWAY_OFPORT, ROUTER_MAC, TUNNEL_OFPORT, Table
 _ROUTER = mac(ROUTER_MAC)
 
 
-def peer_owner(that: Node) -> Owner:
-    """The owner of the flows that other nodes have for a node."""
-    return Owner(OwnerKind.PEER, that.name)
+def peer_owner(name: str) -> Owner:
+    """The owner of the flows that other nodes have for the node of this name."""
+    return Owner(OwnerKind.PEER, name)
 
 
 def peer_block(this: Node, that: Node, channel: Channel) -> Block:
     """Everything that `this` needs for `that`: a few flows per range, however many its pods."""
-    return block(peer_owner(that), _flows(this, that, channel))
+    return block(peer_owner(that.name), _flows(this, that, channel))
 
 
 def _flows(this: Node, that: Node, channel: Channel) -> Iterator[Flow]:
