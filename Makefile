@@ -1,18 +1,83 @@
-PYTHON ?= $(shell command -v /usr/bin/python3 || command -v python3)
+# ovsnet. Two targets are for newcomers: `make demo` and `make test`. Both install what is missing.
+
+SYSTEM_PYTHON := $(shell command -v /usr/bin/python3.13 || command -v /usr/bin/python3.12 || command -v /usr/bin/python3 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+READY := $(VENV)/.ready
 TREE := build/tree
-PACKAGES := ovsnet controller cni-plugin flows
+DEBIAN := openvswitch-switch containernetworking-plugins nftables iproute2 iputils-ping \
+	ethtool procps util-linux python3-venv
 
-.PHONY: lint types imports style
-lint: style types imports
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-style:
+.PHONY: demo
+demo: install ## Run a three-node cluster on this machine and prove that its network works
+	@$(BIN)/python -m ovsnet.sandbox.demo
+
+.PHONY: test
+test: install lint unit integration ## Run every check: style, types, layers, unit and integration tests
+
+.PHONY: unit
+unit: install ## Run the unit tests (no root needed)
+	$(BIN)/python -m pytest -q tests/unit
+
+.PHONY: integration
+integration: install ## Run the integration tests (root; real Open vSwitch in network namespaces)
+	$(BIN)/python -m pytest -q tests/integration
+
+.PHONY: bench
+bench: install ## Measure the hot paths against their baselines
+	$(BIN)/python -m tests.bench
+
+.PHONY: docs
+docs: install ## Write docs/pipeline.md from the code and from a real switch
+	$(BIN)/python -m tests.pipeline_document
+
+.PHONY: conformance
+conformance: install ## Run libcni's cnitool against the plugin (needs Go)
+	tests/conformance/run
+
+# --- what has to be there ---
+
+.PHONY: install
+install: $(READY) ## Install Debian packages and the virtual environment, where missing
+
+.PHONY: debian
+debian:
+	@missing=$$(for p in $(DEBIAN); do dpkg-query -Wf '$${db:Status-Status}\n' $$p 2>/dev/null \
+		| grep -qx installed || echo $$p; done; command -v kubectl >/dev/null || echo kubernetes-client); \
+	[ -z "$$missing" ] || { echo "installing Debian packages:" $$missing; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
+
+$(READY): setup.cfg pyproject.toml tests/constraints.txt | debian
+	@echo "installing Python packages into $(VENV)"
+	@[ -x $(BIN)/python ] || $(SYSTEM_PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check \
+		-c tests/constraints.txt -e '.[test]'
+	@touch $@
+
+# --- checks ---
+
+.PHONY: lint style types imports
+lint: style types imports ## Check style, types and the direction of imports
+
+style: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# The folders as they are imported. mypy and import-linter want to see one package on disk.
-$(TREE): FORCE
+types: install $(TREE)
+	cd $(TREE) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/setup.cfg -p ovsnet
+
+imports: install $(TREE)
+	cd $(TREE) && PYTHONPATH=. $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/setup.cfg --no-cache
+
+# The folders as they are imported: mypy and import-linter want to see one package on disk.
+.PHONY: $(TREE)
+$(TREE):
 	@mkdir -p $(TREE)/ovsnet
 	@find $(TREE)/ovsnet -mindepth 1 -maxdepth 1 -type l -delete
 	@for f in ovsnet/*; do case $$f in *__pycache__) ;; *) ln -sfn $(CURDIR)/$$f $(TREE)/$$f;; esac; done
@@ -20,11 +85,11 @@ $(TREE): FORCE
 	@ln -sfn $(CURDIR)/cni-plugin $(TREE)/ovsnet/cni
 	@ln -sfn $(CURDIR)/flows $(TREE)/ovsnet/flows
 
-types: $(TREE)
-	cd $(TREE) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/setup.cfg -p ovsnet
+.PHONY: format
+format: install ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
-imports: $(TREE)
-	cd $(TREE) && PYTHONPATH=. $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/setup.cfg --no-cache
-
-.PHONY: FORCE
-FORCE:
+.PHONY: clean
+clean: ## Remove what was built and installed here
+	rm -rf $(VENV) build *.egg-info
