@@ -1,0 +1,194 @@
+"""Messages to a switch, as bytes (OpenFlow 1.5.1, section 7).
+
+Flow-mods come wrapped as the bundle messages that carry them. Every bundle has the same id and
+its messages the same transaction id, so the bytes of a flow are the same for every switch and
+every bundle: they are made once and sent to all. A switch holds the bundles of each connection
+apart, and a session has one open at a time.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Final
+
+from ovsnet.controller.openflow.actions import encode_instructions
+from ovsnet.controller.openflow.oxm import EMPTY_MATCH, encode_match
+from ovsnet.controller.openflow.protocol import (
+    FLOW_XID,
+    OFP_VERSION,
+    TABLE_ALL,
+    BundleControl,
+    ControllerRole,
+    Kind,
+    Multipart,
+)
+from ovsnet.flows.flow import Flow, FlowKey
+
+_BUNDLE_ID: Final = 1
+_ATOMIC_AND_ORDERED: Final = 0x3
+
+_FLOW_ADD: Final = 0
+_FLOW_DELETE_STRICT: Final = 4
+_ANY: Final = 0xFFFFFFFF
+
+_WRAPPER_OCTETS: Final = 16
+_FLOW_MOD_OCTETS: Final = 48
+_LONGEST_MESSAGE: Final = 0xFFFF
+
+_HEADER: Final = struct.Struct("!BBHI")
+_BUNDLE_CONTROL: Final = struct.Struct("!BBHIIHH")
+_MULTIPART: Final = struct.Struct("!BBHIHH4x")
+_FLOW_QUERY: Final = struct.Struct("!B3xII4xQQ")
+_ROLE: Final = struct.Struct("!BBHII4xQ")
+
+# A bundle-add-message up to the match of the flow-mod in it. What is the same for all stands in
+# runs of octets, so that one flow costs one call with few arguments: between the length of the
+# wrapper and that of the flow-mod (xid, bundle, flags, version, type), the xid, the cookie mask,
+# the timeouts, and from the buffer to the importance.
+_FLOW_MOD: Final = struct.Struct("!2sH14sH4sQ8sBB4sH16s")
+_WRAPPER_START: Final = bytes((OFP_VERSION, Kind.BUNDLE_ADD_MESSAGE))
+_XID: Final = struct.pack("!I", FLOW_XID)
+_WRAPPER_END: Final = (
+    _XID
+    + struct.pack("!IHH", _BUNDLE_ID, 0, _ATOMIC_AND_ORDERED)
+    + bytes((OFP_VERSION, Kind.FLOW_MOD))
+)
+_ANY_COOKIE: Final = bytes(8)
+_NO_TIMEOUTS: Final = bytes(4)
+_NO_BUFFER_ANY_PORT: Final = struct.pack("!IIIHH", _ANY, _ANY, _ANY, 0, 0)
+
+
+def flow_adds(flows: Iterable[Flow]) -> bytes:
+    """Bundle messages that add each flow, or replace the one of the same key.
+
+    Raises:
+        ValueError: an action stands after a goto, or a flow is longer than a message can be.
+        OverflowError: a value does not fit its field.
+    """
+    parts = []
+    for flow in flows:
+        match = encode_match(flow.match)
+        actions = encode_instructions(flow.actions)
+        length = _FLOW_MOD_OCTETS + len(match) + len(actions)
+        if length > _LONGEST_MESSAGE - _WRAPPER_OCTETS:
+            raise ValueError(f"a flow of {length} octets: expected at most 65519; {flow}")
+        parts.append(
+            _FLOW_MOD.pack(
+                _WRAPPER_START,
+                length + _WRAPPER_OCTETS,
+                _WRAPPER_END,
+                length,
+                _XID,
+                flow.cookie,
+                _ANY_COOKIE,
+                flow.table,
+                _FLOW_ADD,
+                _NO_TIMEOUTS,
+                flow.priority,
+                _NO_BUFFER_ANY_PORT,
+            )
+        )
+        parts.append(match)
+        parts.append(actions)
+    return b"".join(parts)
+
+
+def flow_deletes(keys: Iterable[FlowKey]) -> bytes:
+    """Bundle messages that delete exactly the flows of these keys; one that is gone is no error.
+
+    Raises:
+        OverflowError: a value does not fit its field.
+    """
+    return b"".join(
+        raw_delete(table, priority, encode_match(match)) for table, priority, match in keys
+    )
+
+
+def raw_delete(table: int, priority: int, match: bytes) -> bytes:
+    """A bundle message that deletes one flow, by its match as bytes (with header and padding)."""
+    length = _FLOW_MOD_OCTETS + len(match)
+    head = _FLOW_MOD.pack(
+        _WRAPPER_START,
+        length + _WRAPPER_OCTETS,
+        _WRAPPER_END,
+        length,
+        _XID,
+        0,
+        _ANY_COOKIE,
+        table,
+        _FLOW_DELETE_STRICT,
+        _NO_TIMEOUTS,
+        priority,
+        _NO_BUFFER_ANY_PORT,
+    )
+    return head + match
+
+
+class SharedAdds:
+    """Remembers the bytes of the last few batches of flows, for the other switches of a batch.
+
+    A batch is known by its identity: the same tuple given again costs nothing.
+    """
+
+    def __init__(self, remember: int = 8) -> None:
+        self._remember = remember
+        self._known: OrderedDict[int, tuple[tuple[Flow, ...], bytes]] = OrderedDict()
+
+    def encode(self, flows: tuple[Flow, ...]) -> bytes:
+        """As `flow_adds`."""
+        known = self._known.get(id(flows))
+        if known is not None:
+            return known[1]
+        encoded = flow_adds(flows)
+        # The tuple is kept beside its bytes: while it lives, nothing else has its identity.
+        self._known[id(flows)] = flows, encoded
+        if len(self._known) > self._remember:
+            self._known.popitem(last=False)
+        return encoded
+
+
+def bundle_control(control: BundleControl, xid: int) -> bytes:
+    """Opens, closes, commits or discards the bundle."""
+    return _BUNDLE_CONTROL.pack(
+        *(OFP_VERSION, Kind.BUNDLE_CONTROL, _BUNDLE_CONTROL.size, xid),
+        *(_BUNDLE_ID, control, _ATOMIC_AND_ORDERED),
+    )
+
+
+def flow_dump(xid: int, table: int = TABLE_ALL) -> bytes:
+    """Asks for all flows of a table, or of all tables."""
+    return _multipart(Multipart.FLOW_DESCRIPTION, xid, _every_flow(table))
+
+
+def flow_count(xid: int) -> bytes:
+    """Asks how many flows there are in all tables together."""
+    return _multipart(Multipart.AGGREGATE, xid, _every_flow(TABLE_ALL))
+
+
+def description_request(xid: int) -> bytes:
+    """Asks for the description that holds the datapath's own words (dp_desc)."""
+    return _multipart(Multipart.DESCRIPTION, xid, b"")
+
+
+def _every_flow(table: int) -> bytes:
+    return _FLOW_QUERY.pack(table, _ANY, _ANY, 0, 0) + EMPTY_MATCH
+
+
+def _multipart(kind: Multipart, xid: int, body: bytes) -> bytes:
+    length = _MULTIPART.size + len(body)
+    return _MULTIPART.pack(OFP_VERSION, Kind.MULTIPART_REQUEST, length, xid, kind, 0) + body
+
+
+def role_request(xid: int, generation: int) -> bytes:
+    """Asks for the role of master under this generation id (64 bit; OpenFlow 1.5.1, 6.3.5)."""
+    return _ROLE.pack(
+        *(OFP_VERSION, Kind.ROLE_REQUEST, _ROLE.size, xid),
+        *(ControllerRole.MASTER, generation),
+    )
+
+
+def echo_request(xid: int) -> bytes:
+    """Asks for a sign of life."""
+    return _HEADER.pack(OFP_VERSION, Kind.ECHO_REQUEST, _HEADER.size, xid)
