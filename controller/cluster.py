@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from ovsnet.model import Node, Pod, PodRef
+import msgspec
+
+from ovsnet.model import IPNetwork, Node, Pod, PodRef
 from ovsnet.names import port_names
+
+
+class Overlap(msgspec.Struct, frozen=True, order=True):
+    """A node's pod range that is not believed, because an older node's overlaps it."""
+
+    node: str
+    range: str
+    holder: str
 
 
 class Cluster:
     """The objects as they were last seen. Every change says which nodes it concerns."""
 
     def __init__(self) -> None:
+        self._stated: dict[str, Node] = {}
         self._nodes: dict[str, Node] = {}
+        self.overlaps: tuple[Overlap, ...] = ()
         self._pods: dict[PodRef, Pod] = {}
         self._by_port_name: dict[str, tuple[PodRef, ...]] = {}
 
     @property
     def nodes(self) -> Mapping[str, Node]:
-        """All nodes by name."""
+        """All nodes by name, without ranges that overlap an older node's."""
         return MappingProxyType(self._nodes)
 
     @property
@@ -31,24 +44,25 @@ class Cluster:
         """The pods whose port may have this name, on whichever node. Hardly ever more than one."""
         return tuple(self._pods[ref] for ref in self._by_port_name.get(port, ()))
 
-    def put_node(self, node: Node) -> bool:
-        """Take in a node as it is now; returns whether anything that matters changed."""
-        if self._nodes.get(node.name) == node:
-            return False
-        self._nodes[node.name] = node
-        return True
+    def put_node(self, node: Node) -> frozenset[str]:
+        """Take in a node as it is now; returns the names of the nodes that changed."""
+        if self._stated.get(node.name) == node:
+            return frozenset()
+        return self.replace_nodes([*(self._stated | {node.name: node}).values()])
 
-    def drop_node(self, name: str) -> bool:
-        """Forget a node; returns whether it was known."""
-        return self._nodes.pop(name, None) is not None
+    def drop_node(self, name: str) -> frozenset[str]:
+        """Forget a node; returns the names of the nodes that changed."""
+        if name not in self._stated:
+            return frozenset()
+        return self.replace_nodes([n for n in self._stated.values() if n.name != name])
 
     def replace_nodes(self, nodes: Iterable[Node]) -> frozenset[str]:
         """Make these all the nodes there are; returns the names of those that changed."""
-        present = {node.name: node for node in nodes}
-        changed = {name for name, node in present.items() if self._nodes.get(name) != node}
-        changed |= self._nodes.keys() - present.keys()
-        self._nodes = present
-        return frozenset(changed)
+        self._stated = {node.name: node for node in nodes}
+        before = self._nodes
+        self._nodes, self.overlaps = disjoint(self._stated.values())
+        changed = {name for name, node in self._nodes.items() if before.get(name) != node}
+        return frozenset(changed | before.keys() - self._nodes.keys())
 
     def put_pod(self, pod: Pod) -> frozenset[str]:
         """Take in a pod as it is now; returns the nodes whose pods changed."""
@@ -96,6 +110,48 @@ class Cluster:
                 self._by_port_name[name] = others
             else:
                 del self._by_port_name[name]
+
+
+def disjoint(nodes: Iterable[Node]) -> tuple[dict[str, Node], tuple[Overlap, ...]]:
+    """The nodes with such ranges only as overlap no older node's, and what was left out.
+
+    With one range on two nodes, packets for either's pods would go astray. Age is the time of
+    creation, then the name.
+    """
+    believed: dict[str, Node] = {}
+    overlaps: list[Overlap] = []
+    taken: list[tuple[int, int, int, str]] = []
+    for node in sorted(nodes, key=lambda node: (node.created, node.name)):
+        kept: list[IPNetwork] = []
+        for network in node.pod_cidrs:
+            span = (network.version, int(network.network_address), int(network.broadcast_address))
+            place = bisect.bisect(taken, (*span, ""))
+            holder = _holder(taken[max(0, place - 1) : place + 1], span)
+            if holder is None:
+                taken.insert(place, (*span, node.name))
+                kept.append(network)
+            else:
+                overlaps.append(Overlap(node.name, str(network), holder))
+        whole = len(kept) == len(node.pod_cidrs)
+        believed[node.name] = (
+            node if whole else msgspec.structs.replace(node, pod_cidrs=tuple(kept))
+        )
+    return believed, tuple(sorted(overlaps))
+
+
+def _holder(
+    neighbours: Iterable[tuple[int, int, int, str]], span: tuple[int, int, int]
+) -> str | None:
+    """Whose of these ranges overlaps the span, if any: only the nearest ones can."""
+    version, first, last = span
+    return next(
+        (
+            name
+            for v, start, end, name in neighbours
+            if v == version and start <= last and first <= end
+        ),
+        None,
+    )
 
 
 def _nodes_of(*pods: Pod | None) -> frozenset[str]:

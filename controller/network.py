@@ -6,14 +6,16 @@ up as if everything had been known from the start; tests hold it to that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple
 
 import msgspec
 
 from ovsnet.controller.belief import Beliefs, Port, examine
-from ovsnet.controller.cluster import Cluster
-from ovsnet.flows.channel import Channel, overlay
+from ovsnet.controller.cluster import Cluster, Overlap
+from ovsnet.flows.channel import Channel, Overlay
+from ovsnet.flows.commons import Change, Commons
 from ovsnet.flows.flow import Block, Flow, Owner
 from ovsnet.flows.ledger import Delta, Ledger
 from ovsnet.flows.node import node_block
@@ -23,7 +25,9 @@ from ovsnet.model import Node, Pod, PodRef
 from ovsnet.names import port_names
 
 Deltas = Mapping[str, Delta]
-"""What changed, by node. A node that is not in it has nothing to do."""
+"""What changed, by node. A node that is not in it has nothing to do, or is new: a switch that
+connects is compared with its whole ledger.
+"""
 
 _NOTHING_BELIEVED = Beliefs({}, ())
 
@@ -36,21 +40,34 @@ class NodeView(msgspec.Struct, frozen=True):
     beliefs: Beliefs
 
 
+class _Shared(NamedTuple):
+    """What nodes of one audience share; `like` is one of them, now or formerly."""
+
+    like: Node
+    commons: Commons
+
+
 class Network:
     """The desired flows of all nodes. `fingerprint` is that of `Ledger`."""
 
-    def __init__(self, fingerprint: Callable[[Flow], int], channel: Channel = overlay) -> None:
+    def __init__(self, fingerprint: Callable[[Flow], int], channel: Channel | None = None) -> None:
         self._fingerprint = fingerprint
-        self._channel = channel
+        self._channel = channel or Overlay()
         self._cluster = Cluster()
         self._views: dict[str, NodeView] = {}
         self._ledgers: dict[str, Ledger] = {}
         self._refusing: dict[str, frozenset[str]] = {}
+        self._commons: dict[Hashable, _Shared] = {}
 
     @property
     def nodes(self) -> Mapping[str, NodeView]:
         """Every node of the cluster, by name."""
         return MappingProxyType(self._views)
+
+    @property
+    def overlaps(self) -> tuple[Overlap, ...]:
+        """Pod ranges of nodes that are not believed."""
+        return self._cluster.overlaps
 
     @property
     def pods(self) -> Mapping[PodRef, Pod]:
@@ -71,11 +88,11 @@ class Network:
 
     def put_node(self, node: Node) -> Deltas:
         """A node as it is now."""
-        return self._nodes_changed({node.name} if self._cluster.put_node(node) else ())
+        return self._nodes_changed(self._cluster.put_node(node))
 
     def drop_node(self, name: str) -> Deltas:
         """A node is gone. Its ledger goes with it; other nodes forget the way to it."""
-        return self._nodes_changed({name} if self._cluster.drop_node(name) else ())
+        return self._nodes_changed(self._cluster.drop_node(name))
 
     def set_pods(self, pods: Iterable[Pod]) -> Deltas:
         """These are all the pods there are."""
@@ -119,44 +136,64 @@ class Network:
         changed = frozenset(names)
         present = self._cluster.nodes
         for name in changed - present.keys():
-            view = self._views.pop(name, None)
-            if view is not None:
-                self._note_refusals(name, view.beliefs, _NOTHING_BELIEVED)
-                del self._ledgers[name]
-        work: dict[str, tuple[list[Block], list[Owner]]] = {}
-        for name in present:
+            self._forget(name)
+        changes = {
+            audience: self._change_shared(shared, changed)
+            for audience, shared in self._commons.items()
+        }
+        deltas: dict[str, Delta] = {}
+        for name, node in present.items():
+            if name not in self._ledgers:
+                self._begin(node)
+                continue
             if name in changed:
-                work[name] = self._blocks_of_node(name)
+                deltas[name] = self._change_node(node, changes)
             else:
-                work[name] = self._blocks_of_peers(name, changed)
-        return self._deltas(work)
+                followed = changes[self._channel.audience(node)]
+                deltas[name] = self._ledgers[name].follow(followed)
+        return {name: delta for name, delta in deltas.items() if delta}
 
-    def _blocks_of_node(self, name: str) -> tuple[list[Block], list[Owner]]:
-        """All blocks of a node that is new or has changed itself."""
-        node = self._cluster.nodes[name]
-        before = self._views.get(name)
-        if before is None:
-            self._views[name] = NodeView(node, frozenset(), _NOTHING_BELIEVED)
-            self._ledgers[name] = Ledger(self._fingerprint)
-        else:
-            self._views[name] = msgspec.structs.replace(before, node=node)
-        blocks, gone = self._blocks_of_ports(name)
-        others, strangers = self._blocks_of_peers(name, self._cluster.nodes.keys())
-        return [node_block(node), *blocks, *others], gone + strangers
+    def _forget(self, name: str) -> None:
+        view = self._views.pop(name, None)
+        if view is not None:
+            self._note_refusals(name, view.beliefs, _NOTHING_BELIEVED)
+            del self._ledgers[name]
 
-    def _blocks_of_peers(
-        self, name: str, changed: Iterable[str]
-    ) -> tuple[list[Block], list[Owner]]:
-        this = self._cluster.nodes[name]
-        blocks: list[Block] = []
-        gone: list[Owner] = []
-        for other in changed:
-            that = self._cluster.nodes.get(other)
-            if that is None:
-                gone.append(peer_owner(other))
-            elif that is not this:
-                blocks.append(peer_block(this, that, self._channel))
-        return blocks, gone
+    def _begin(self, node: Node) -> None:
+        self._views[node.name] = NodeView(node, frozenset(), _NOTHING_BELIEVED)
+        commons = self._commons_for(node)
+        ledger = Ledger(self._fingerprint, commons, peer_owner(node.name))
+        ledger.update([node_block(node)])
+        self._ledgers[node.name] = ledger
+
+    def _change_node(self, node: Node, changes: Mapping[Hashable, Sequence[Change]]) -> Delta:
+        ledger = self._ledgers[node.name]
+        before = self._channel.audience(self._views[node.name].node)
+        now = self._channel.audience(node)
+        self._views[node.name] = msgspec.structs.replace(self._views[node.name], node=node)
+        # First the commons as they were changed under the ledger, then other commons, if any.
+        common = [ledger.follow(changes[before])]
+        if now != before:
+            common.append(ledger.move(self._commons_for(node)))
+        blocks, gone = self._blocks_of_ports(node.name)
+        return ledger.combine([*common, ledger.update([node_block(node), *blocks], gone)])
+
+    def _commons_for(self, this: Node) -> Commons:
+        """The flows about other nodes that `this` shares with all nodes of its audience."""
+        audience = self._channel.audience(this)
+        shared = self._commons.get(audience)
+        if shared is None:
+            shared = self._commons[audience] = _Shared(this, Commons(self._fingerprint))
+            self._change_shared(shared, self._cluster.nodes)
+        return shared.commons
+
+    def _change_shared(self, shared: _Shared, changed: Iterable[str]) -> list[Change]:
+        present = self._cluster.nodes
+        names = frozenset(changed)
+        return shared.commons.update(
+            [peer_block(shared.like, present[n], self._channel) for n in names & present.keys()],
+            [peer_owner(name) for name in names - present.keys()],
+        )
 
     def _blocks_of_ports(self, name: str) -> tuple[list[Block], list[Owner]]:
         """The blocks of those pods of a node whose endpoints are not what they were."""

@@ -1,13 +1,13 @@
-"""How a packet leaves for another node: one function of (this node, that node).
+"""How a packet leaves for another node: one replaceable function of (this node, that node).
 
 The rest of the pipeline does not know which channel is in use. A new one (routed, hybrid) is
-another function of the same type.
+another class with the same two methods.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Hashable
+from typing import Protocol
 
 from ovsnet.flows.fields import Field
 from ovsnet.flows.flow import Action, SetField
@@ -16,23 +16,40 @@ from ovsnet.flows.terms import set_tunnel_destination
 from ovsnet.model import IPAddress, Node
 from ovsnet.names import TUNNEL_KEY, TUNNEL_OFPORT
 
-Channel: TypeAlias = Callable[[Node, Node], tuple[Action, ...] | None]
-"""From (this node, that node) to the actions that send a packet on its way, or None if there is
-no way between them.
-"""
+
+class Channel(Protocol):
+    """A way between nodes."""
+
+    def audience(self, this: Node) -> Hashable:
+        """What `way`, and the underlay addresses that `this` can reach, depend on in `this`.
+
+        Nodes of one audience share their flows about other nodes.
+        """
+        ...
+
+    def way(self, this: Node, that: Node) -> tuple[Action, ...] | None:
+        """The actions that send a packet from `this` to `that`; None if there is no way."""
+        ...
 
 
-def overlay(this: Node, that: Node) -> tuple[Action, ...] | None:
+class Overlay:
     """Through the tunnel, to the other node's underlay address."""
-    outer = underlay_between(this, that)
-    if outer is None:
-        return None
-    return (
-        SetField(Field.TUN_ID, TUNNEL_KEY),
-        set_tunnel_destination(outer),
-        DESTINATION.set(Side.TUNNEL),
-        OUT_PORT.set(TUNNEL_OFPORT),
-    )
+
+    def audience(self, this: Node) -> Hashable:
+        """The families of the node's underlay addresses."""
+        return frozenset(address.version for address in this.addresses)
+
+    def way(self, this: Node, that: Node) -> tuple[Action, ...] | None:
+        """The tunnel port with its key and destination set for this packet."""
+        outer = underlay_between(this, that)
+        if outer is None:
+            return None
+        return (
+            SetField(Field.TUN_ID, TUNNEL_KEY),
+            set_tunnel_destination(outer),
+            DESTINATION.set(Side.TUNNEL),
+            OUT_PORT.set(TUNNEL_OFPORT),
+        )
 
 
 def underlay_between(this: Node, that: Node) -> IPAddress | None:

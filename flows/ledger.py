@@ -1,5 +1,7 @@
 """The ledger of one node: which flows its blocks add up to, and what a change of blocks changes.
 
+It stands on the commons of all nodes, of which it leaves out the block about the node itself.
+
 Several owners may want a flow of the same key: conjunctions of several rules on one address do.
 The ledger merges them into the one flow that the switch can hold. However the blocks came in,
 the result is that of putting them all in at once; tests hold it to that.
@@ -8,10 +10,10 @@ the result is that of putting them all in at once; tests hold it to that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import MappingProxyType
 
 import msgspec
 
+from ovsnet.flows.commons import Change, Commons
 from ovsnet.flows.flow import Block, Flow, FlowKey, Owner, add_up, is_conjunctive
 
 _DIGEST_BITS = (1 << 64) - 1
@@ -41,7 +43,8 @@ class Conflict(msgspec.Struct, frozen=True, order=True):
 
 
 class Ledger:
-    """The desired flows of one node.
+    """The desired flows of one node: its own, and those of `commons` that are not about itself
+    (that is, owned by `itself`). No key of its own may be one of the commons'.
 
     `fingerprint` maps a flow to 64 bits that depend on all of it and on nothing else; the digest
     is their sum, so that one flow's change costs one flow's work.
@@ -50,8 +53,10 @@ class Ledger:
     more: a controller of a thousand nodes has millions of them.
     """
 
-    def __init__(self, fingerprint: Callable[[Flow], int]) -> None:
+    def __init__(self, fingerprint: Callable[[Flow], int], commons: Commons, itself: Owner) -> None:
         self._fingerprint = fingerprint
+        self._commons = commons
+        self._itself = itself
         self._blocks: dict[Owner, tuple[Flow, ...]] = {}
         self._owner_of_cookie: dict[int, Owner] = {}
         self._flows: dict[FlowKey, Flow] = {}
@@ -61,18 +66,18 @@ class Ledger:
 
     @property
     def flows(self) -> Mapping[FlowKey, Flow]:
-        """All desired flows by their keys; a view that follows the ledger."""
-        return MappingProxyType(self._flows)
+        """All desired flows by their keys; a view, to be taken anew after a change."""
+        return _Together(self._flows, self._commons, self._itself)
 
     @property
     def digest(self) -> int:
         """64 bits over all desired flows, never zero."""
-        return self._sum or 1
+        return (self._sum + self._commons.sum_without(self._itself) & _DIGEST_BITS) or 1
 
     @property
     def owners(self) -> Iterable[Owner]:
         """The owners that have a block here."""
-        return self._blocks.keys()
+        return (*self._blocks, *(o for o in self._commons.owners if o != self._itself))
 
     def conflicts(self) -> tuple[Conflict, ...]:
         """Owners that contradict each other, in order."""
@@ -93,6 +98,29 @@ class Ledger:
                 self._withdraw(new.owner, before)
                 self._enter(new, before)
         return self._settle(before)
+
+    def follow(self, changes: Iterable[Change]) -> Delta:
+        """What changes of the commons, which have happened already, mean for this node."""
+        others = [change for change in changes if change.owner != self._itself]
+        adds = {flow.key: flow for change in others for flow in change.adds}
+        deletes = (flow for change in others for flow in change.deletes)
+        return self._delta(tuple(adds.values()), tuple(f for f in deletes if f.key not in adds))
+
+    def move(self, commons: Commons) -> Delta:
+        """Stand on other commons from now on."""
+        before, now = self.flows, _Together(self._flows, commons, self._itself)
+        adds = tuple(flow for key, flow in now.items() if before.get(key) != flow)
+        deletes = tuple(flow for key, flow in before.items() if key not in now)
+        self._commons = commons
+        return self._delta(adds, deletes)
+
+    def combine(self, deltas: Iterable[Delta]) -> Delta:
+        """One delta for several, which together led to the present state in whatever order."""
+        flows = self.flows
+        touched = {f.key: f for delta in deltas for f in (*delta.adds, *delta.deletes)}
+        adds = tuple(flow for key in touched if (flow := flows.get(key)) is not None)
+        deletes = tuple(flow for key, flow in touched.items() if key not in flows)
+        return Delta(adds, deletes, self.digest, self.revision)
 
     def _withdraw(self, owner: Owner, before: dict[FlowKey, Flow | None]) -> None:
         for flow in self._blocks.pop(owner, ()):
@@ -144,9 +172,36 @@ class Ledger:
                 adds.append(new)
             elif old is not None:
                 deletes.append(old)
+        return self._delta(tuple(adds), tuple(deletes))
+
+    def _delta(self, adds: tuple[Flow, ...], deletes: tuple[Flow, ...]) -> Delta:
         if adds or deletes:
             self.revision += 1
-        return Delta(tuple(adds), tuple(deletes), self.digest, self.revision)
+        return Delta(adds, deletes, self.digest, self.revision)
+
+
+class _Together(Mapping[FlowKey, Flow]):
+    """A node's own flows and the commons without the block about itself, as one mapping."""
+
+    def __init__(self, own: Mapping[FlowKey, Flow], commons: Commons, itself: Owner) -> None:
+        self._own = own
+        self._common = commons.flows
+        self._left_out = frozenset(flow.key for flow in commons.flows_of(itself))
+
+    def __getitem__(self, key: FlowKey) -> Flow:
+        flow = self._own.get(key)
+        if flow is not None:
+            return flow
+        if key in self._left_out:
+            raise KeyError(key)
+        return self._common[key]
+
+    def __iter__(self) -> Iterator[FlowKey]:
+        yield from self._own
+        yield from (key for key in self._common if key not in self._left_out)
+
+    def __len__(self) -> int:
+        return len(self._own) + len(self._common) - len(self._left_out)
 
 
 def _conflicts(wanted: Mapping[Owner, Flow]) -> Iterator[Conflict]:

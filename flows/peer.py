@@ -37,7 +37,7 @@ def peer_block(this: Node, that: Node, channel: Channel) -> Block:
 
 
 def _flows(this: Node, that: Node, channel: Channel) -> Iterator[Flow]:
-    way = channel(this, that)
+    way = channel.way(this, that)
     outer = underlay_between(this, that)
     for network in that.pod_cidrs:
         yield not_through_the_host(network)

@@ -76,10 +76,14 @@ class Pod(msgspec.Struct, frozen=True):
 
 
 class Node(msgspec.Struct, frozen=True):
-    """A node: its pod ranges and its own addresses, at most one of each family used."""
+    """A node: its pod ranges and its own addresses, at most one of each family used.
+
+    `created` is the API's creation time as it stands there (RFC 3339 in UTC, so it sorts).
+    """
 
     name: str
     uid: str = ""
+    created: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     pod_cidrs: tuple[IPNetwork, ...] = ()
     addresses: tuple[IPAddress, ...] = ()

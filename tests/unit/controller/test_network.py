@@ -164,8 +164,11 @@ def test_any_order_of_events_ends_in_the_flows_of_the_final_state(sequence: list
         deltas = event(world, network)
         for name in switches.keys() - world.nodes.keys():
             del switches[name]
+        for name in network.nodes.keys() - switches.keys():
+            assert name not in deltas
+            switches[name] = dict(network.ledger(name).flows)
         for name, delta in deltas.items():
-            switch = switches.setdefault(name, {})
+            switch = switches[name]
             for flow in delta.deletes:
                 assert switch.pop(flow.key) == flow
             switch.update((flow.key, flow) for flow in delta.adds)
@@ -175,8 +178,9 @@ def test_any_order_of_events_ends_in_the_flows_of_the_final_state(sequence: list
     for name in world.nodes:
         expected = dict(fresh.ledger(name).flows)
         assert dict(network.ledger(name).flows) == expected
-        assert switches.get(name, {}) == expected
+        assert switches[name] == expected
         assert network.ledger(name).digest == fresh.ledger(name).digest
+        assert set(network.ledger(name).owners) == set(fresh.ledger(name).owners)
         assert network.nodes[name].beliefs == fresh.nodes[name].beliefs
 
 

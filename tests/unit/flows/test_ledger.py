@@ -5,6 +5,7 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ovsnet.flows.commons import Commons
 from ovsnet.flows.fields import Field
 from ovsnet.flows.flow import Block, Conjunction, Flow, Goto, Owner, OwnerKind, Term, block
 from ovsnet.flows.ledger import Ledger
@@ -61,7 +62,7 @@ def merged_by_hand(state: dict[Owner, Block]) -> dict[object, Flow]:
 def test_any_sequence_of_changes_equals_computing_from_scratch(
     sequence: list[tuple[list[Block], list[Owner]]],
 ) -> None:
-    ledger = Ledger(fingerprint)
+    ledger = Ledger(fingerprint, Commons(fingerprint), OWNERS[0])
     state: dict[Owner, Block] = {}
     switch: dict[object, Flow] = {}
     for new, gone in sequence:
@@ -83,7 +84,7 @@ def test_any_sequence_of_changes_equals_computing_from_scratch(
         assert ledger.digest == (sum(map(fingerprint, expected.values())) & (1 << 64) - 1 or 1)
         assert (delta.revision > revision) == bool(delta) == (before != switch)
 
-    fresh = Ledger(fingerprint)
+    fresh = Ledger(fingerprint, Commons(fingerprint), OWNERS[0])
     fresh.update(state.values())
     assert dict(fresh.flows) == dict(ledger.flows)
     assert fresh.digest == ledger.digest
@@ -101,7 +102,7 @@ def test_a_block_adds_up_its_own_flows() -> None:
 
 
 def test_owners_that_contradict_each_other_are_named() -> None:
-    ledger = Ledger(fingerprint)
+    ledger = Ledger(fingerprint, Commons(fingerprint), OWNERS[0])
     forward = Flow(Table.ROUTE, 1, (), (Goto(Table.OUTPUT),))
     drop = Flow(Table.ROUTE, 1, ())
     ledger.update([block(OWNERS[1], [drop]), block(OWNERS[0], [forward])])
@@ -116,7 +117,7 @@ def test_owners_that_contradict_each_other_are_named() -> None:
 
 
 def test_the_same_block_again_changes_nothing() -> None:
-    ledger = Ledger(fingerprint)
+    ledger = Ledger(fingerprint, Commons(fingerprint), OWNERS[0])
     one = block(OWNERS[0], [Flow(Table.ROUTE, 1, ())])
     assert ledger.update([one])
     again = ledger.update([one])
