@@ -6,7 +6,7 @@ up as if everything had been known from the start; tests hold it to that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from ovsnet.controller.belief import Beliefs, Port, examine
 from ovsnet.controller.cluster import Cluster, Overlap
 from ovsnet.flows.channel import Channel, Overlay
 from ovsnet.flows.commons import Change, Commons
-from ovsnet.flows.flow import Block, Flow, Owner
+from ovsnet.flows.flow import Block, Flow, FlowKey, Owner
 from ovsnet.flows.ledger import Delta, Ledger
 from ovsnet.flows.node import node_block
 from ovsnet.flows.peer import peer_block, peer_owner
@@ -137,6 +137,7 @@ class Network:
         present = self._cluster.nodes
         for name in changed - present.keys():
             self._forget(name)
+        before = {n: dict(self._ledgers[n].flows) for n in changed & self._ledgers.keys()}
         changes = {
             audience: self._change_shared(shared, changed)
             for audience, shared in self._commons.items()
@@ -145,12 +146,10 @@ class Network:
         for name, node in present.items():
             if name not in self._ledgers:
                 self._begin(node)
-                continue
-            if name in changed:
-                deltas[name] = self._change_node(node, changes)
+            elif name in changed:
+                deltas[name] = self._change_node(node, before[name])
             else:
-                followed = changes[self._channel.audience(node)]
-                deltas[name] = self._ledgers[name].follow(followed)
+                deltas[name] = self._ledgers[name].follow(changes[self._channel.audience(node)])
         return {name: delta for name, delta in deltas.items() if delta}
 
     def _forget(self, name: str) -> None:
@@ -166,17 +165,13 @@ class Network:
         ledger.update([node_block(node)])
         self._ledgers[node.name] = ledger
 
-    def _change_node(self, node: Node, changes: Mapping[Hashable, Sequence[Change]]) -> Delta:
+    def _change_node(self, node: Node, before: Mapping[FlowKey, Flow]) -> Delta:
         ledger = self._ledgers[node.name]
-        before = self._channel.audience(self._views[node.name].node)
-        now = self._channel.audience(node)
         self._views[node.name] = msgspec.structs.replace(self._views[node.name], node=node)
-        # First the commons as they were changed under the ledger, then other commons, if any.
-        common = [ledger.follow(changes[before])]
-        if now != before:
-            common.append(ledger.move(self._commons_for(node)))
+        ledger.move(self._commons_for(node))
         blocks, gone = self._blocks_of_ports(node.name)
-        return ledger.combine([*common, ledger.update([node_block(node), *blocks], gone)])
+        ledger.update([node_block(node), *blocks], gone)
+        return ledger.since(before)
 
     def _commons_for(self, this: Node) -> Commons:
         """The flows about other nodes that `this` shares with all nodes of its audience."""

@@ -106,21 +106,16 @@ class Ledger:
         deletes = (flow for change in others for flow in change.deletes)
         return self._delta(tuple(adds.values()), tuple(f for f in deletes if f.key not in adds))
 
-    def move(self, commons: Commons) -> Delta:
+    def move(self, commons: Commons) -> None:
         """Stand on other commons from now on."""
-        before, now = self.flows, _Together(self._flows, commons, self._itself)
+        self._commons = commons
+
+    def since(self, before: Mapping[FlowKey, Flow]) -> Delta:
+        """What has changed since the flows were those of `before`, over several steps."""
+        now = self.flows
         adds = tuple(flow for key, flow in now.items() if before.get(key) != flow)
         deletes = tuple(flow for key, flow in before.items() if key not in now)
-        self._commons = commons
         return self._delta(adds, deletes)
-
-    def combine(self, deltas: Iterable[Delta]) -> Delta:
-        """One delta for several, which together led to the present state in whatever order."""
-        flows = self.flows
-        touched = {f.key: f for delta in deltas for f in (*delta.adds, *delta.deletes)}
-        adds = tuple(flow for key in touched if (flow := flows.get(key)) is not None)
-        deletes = tuple(flow for key, flow in touched.items() if key not in flows)
-        return Delta(adds, deletes, self.digest, self.revision)
 
     def _withdraw(self, owner: Owner, before: dict[FlowKey, Flow | None]) -> None:
         for flow in self._blocks.pop(owner, ()):
