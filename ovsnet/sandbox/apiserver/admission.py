@@ -1,0 +1,28 @@
+"""What a server adds to an object before it stores it, from what else it has stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ovsnet.sandbox.apiserver import services
+from ovsnet.sandbox.apiserver.kinds import SERVICE, Kind, Object
+from ovsnet.sandbox.apiserver.status import Cause
+from ovsnet.sandbox.apiserver.store import Store
+
+
+class Admission:
+    """Allocates what is allocated once in a cluster: the addresses and node ports of services."""
+
+    def __init__(self, store: Store, service_ranges: Sequence[services.ServiceRange]) -> None:
+        self._ranges = services.by_family(service_ranges)
+        self._allocations = services.Allocations()
+        store.subscribe(self._allocations.observe)
+
+    def prepare(self, kind: Kind, obj: Object, old: Object | None) -> list[Cause]:
+        """Complete an object in place; the causes if it cannot be admitted.
+
+        Nothing is reserved by this: what an object holds counts once it is stored.
+        """
+        if kind is SERVICE:
+            return services.prepare(obj, old, self._ranges, self._allocations)
+        return []

@@ -1,0 +1,308 @@
+"""What the specs of the kinds must be: containers, ports, selectors, addresses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from ovsnet.sandbox.apiserver import kinds
+from ovsnet.sandbox.apiserver.causes import duplicate, forbidden, required, unsupported, wrong
+from ovsnet.sandbox.apiserver.kinds import Kind, Object
+from ovsnet.sandbox.apiserver.selectors import Operator, from_label_selector
+from ovsnet.sandbox.apiserver.status import ApiError, Cause
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+_PROTOCOLS = ("TCP", "UDP", "SCTP")
+
+
+def _port(field: str, value: Any) -> Iterator[Cause]:
+    if isinstance(value, int) and not 1 <= value <= 65535:
+        yield wrong(field, value, "must be between 1 and 65535, inclusive")
+
+
+def _one_of(field: str, value: Any, known: tuple[str, ...]) -> Iterator[Cause]:
+    if value is not None and value not in known:
+        yield unsupported(field, value, known)
+
+
+def _container(container: Object, field: str) -> Iterator[Cause]:
+    name = container.get("name", "")
+    if not name:
+        yield required(f"{field}.name")
+    elif not _LABEL.fullmatch(name):
+        yield wrong(f"{field}.name", name, "a lowercase RFC 1123 label is expected")
+    if not container.get("image"):
+        yield required(f"{field}.image")
+    names = [p["name"] for p in container.get("ports", ()) if p.get("name")]
+    for index, port in enumerate(container.get("ports", ())):
+        here = f"{field}.ports[{index}]"
+        if "containerPort" not in port:
+            yield required(f"{here}.containerPort")
+        yield from _port(f"{here}.containerPort", port.get("containerPort"))
+        if port.get("hostPort"):
+            yield from _port(f"{here}.hostPort", port["hostPort"])
+        yield from _one_of(f"{here}.protocol", port.get("protocol"), _PROTOCOLS)
+        if port.get("name") and names.count(port["name"]) > 1:
+            yield duplicate(f"{here}.name", port["name"])
+    yield from _one_of(
+        f"{field}.imagePullPolicy",
+        container.get("imagePullPolicy"),
+        ("Always", "IfNotPresent", "Never"),
+    )
+
+
+def _pod_spec(spec: Object, field: str) -> Iterator[Cause]:
+    if not spec.get("containers"):
+        yield required(f"{field}.containers")
+    seen: set[str] = set()
+    for group in ("initContainers", "containers"):
+        for index, container in enumerate(spec.get(group, ())):
+            here = f"{field}.{group}[{index}]"
+            yield from _container(container, here)
+            if container.get("name") in seen:
+                yield duplicate(f"{here}.name", container["name"])
+            seen.add(container.get("name", ""))
+            volumes = {volume.get("name") for volume in spec.get("volumes", ())}
+            for position, mount in enumerate(container.get("volumeMounts", ())):
+                if mount.get("name") not in volumes:
+                    place = f"{here}.volumeMounts[{position}].name"
+                    yield Cause("FieldValueNotFound", f'Not found: "{mount.get("name")}"', place)
+    yield from _one_of(
+        f"{field}.restartPolicy", spec.get("restartPolicy"), ("Always", "OnFailure", "Never")
+    )
+    yield from _one_of(
+        f"{field}.dnsPolicy",
+        spec.get("dnsPolicy"),
+        ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
+    )
+    grace = spec.get("terminationGracePeriodSeconds", 0)
+    if grace < 0:
+        yield wrong(f"{field}.terminationGracePeriodSeconds", grace, "must be zero or more")
+
+
+def _selector(selector: Any, field: str) -> Iterator[Cause]:
+    if not isinstance(selector, dict):
+        return
+    try:
+        parsed = from_label_selector(selector)
+    except ApiError as error:
+        yield wrong(f"{field}.matchExpressions", "", error.message)
+        return
+    for requirement in parsed.requirements:
+        needs_values = requirement.operator in (Operator.IN, Operator.NOT_IN)
+        if needs_values and not requirement.values:
+            yield required(f"{field}.matchExpressions.values", "must be specified for In and NotIn")
+        if not needs_values and requirement.values:
+            yield forbidden(
+                f"{field}.matchExpressions.values", "may not be specified for Exists, DoesNotExist"
+            )
+
+
+def _workload(obj: Object, restart: tuple[str, ...] = ("Always",)) -> Iterator[Cause]:
+    spec = obj["spec"]
+    template = spec.get("template", {})
+    if "selector" not in spec:
+        yield required("spec.selector")
+    else:
+        yield from _selector(spec["selector"], "spec.selector")
+        labels = template.get("metadata", {}).get("labels", {})
+        if not spec["selector"]:
+            yield wrong("spec.selector", "{}", "empty selector is invalid")
+        elif not from_label_selector(spec["selector"]).matches(labels):
+            text = "`selector` does not match template `labels`"
+            yield wrong("spec.template.metadata.labels", labels, text)
+    for name in ("replicas", "parallelism", "completions", "minReadySeconds"):
+        if spec.get(name, 0) < 0:
+            yield wrong(f"spec.{name}", spec[name], "must be greater than or equal to 0")
+    yield from _pod_spec(template.get("spec", {}), "spec.template.spec")
+    policy = template.get("spec", {}).get("restartPolicy")
+    yield from _one_of("spec.template.spec.restartPolicy", policy, restart)
+
+
+def _job(obj: Object) -> Iterator[Cause]:
+    yield from _workload(obj, restart=("Never", "OnFailure"))
+
+
+def _service(obj: Object) -> Iterator[Cause]:
+    spec = obj["spec"]
+    kind = spec.get("type")
+    yield from _one_of("spec.type", kind, ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"))
+    ports = spec.get("ports", [])
+    headless = spec.get("clusterIP") == "None"
+    if not ports and kind != "ExternalName" and not headless:
+        yield required("spec.ports")
+    if kind == "ExternalName" and not spec.get("externalName"):
+        yield required("spec.externalName")
+    seen: set[tuple[Any, Any]] = set()
+    names: set[str] = set()
+    for index, port in enumerate(ports):
+        here = f"spec.ports[{index}]"
+        if len(ports) > 1 and not port.get("name"):
+            yield required(f"{here}.name")
+        if port.get("name") in names:
+            yield duplicate(f"{here}.name", port["name"])
+        names.add(port.get("name", ""))
+        if "port" not in port:
+            yield required(f"{here}.port")
+        yield from _port(f"{here}.port", port.get("port"))
+        yield from _port(f"{here}.targetPort", port.get("targetPort"))
+        yield from _one_of(f"{here}.protocol", port.get("protocol"), _PROTOCOLS)
+        if (port.get("protocol"), port.get("port")) in seen:
+            yield duplicate(here, f"{port.get('port')}/{port.get('protocol')}")
+        seen.add((port.get("protocol"), port.get("port")))
+        if port.get("nodePort") and kind == "ClusterIP":
+            yield forbidden(f"{here}.nodePort", "may not be used when `type` is 'ClusterIP'")
+    yield from _one_of("spec.sessionAffinity", spec.get("sessionAffinity"), ("ClientIP", "None"))
+    for name in ("internalTrafficPolicy", "externalTrafficPolicy"):
+        yield from _one_of(f"spec.{name}", spec.get(name), ("Cluster", "Local"))
+
+
+def _cidr(field: str, text: str) -> Iterator[Cause]:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        yield wrong(field, text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")
+
+
+def _peer(peer: Object, field: str) -> Iterator[Cause]:
+    if not peer:
+        yield required(field, "must specify a peer")
+    block = peer.get("ipBlock")
+    if block is None:
+        for name in ("podSelector", "namespaceSelector"):
+            yield from _selector(peer.get(name), f"{field}.{name}")
+        return
+    if len(peer) > 1:
+        yield forbidden(field, "may not specify both ipBlock and another peer")
+    if not block.get("cidr"):
+        yield required(f"{field}.ipBlock.cidr")
+        return
+    yield from _cidr(f"{field}.ipBlock.cidr", block["cidr"])
+    for index, text in enumerate(block.get("except", ())):
+        here = f"{field}.ipBlock.except[{index}]"
+        problems = list(_cidr(here, text)) + list(_cidr(here, block["cidr"]))
+        if problems:
+            yield from problems[:1]
+            continue
+        inner, outer = ip_network(text, strict=False), ip_network(block["cidr"], strict=False)
+        inside = (
+            inner.version == outer.version
+            and inner.prefixlen > outer.prefixlen
+            and inner.network_address in outer
+        )
+        if not inside:
+            yield wrong(here, text, f"must be a strict subset of `cidr` {block['cidr']}")
+
+
+def _network_policy(obj: Object) -> Iterator[Cause]:
+    spec = obj["spec"]
+    yield from _selector(spec.get("podSelector"), "spec.podSelector")
+    for index, name in enumerate(spec.get("policyTypes", ())):
+        yield from _one_of(f"spec.policyTypes[{index}]", name, ("Ingress", "Egress"))
+    for direction, peers in (("ingress", "from"), ("egress", "to")):
+        for index, rule in enumerate(spec.get(direction, ())):
+            here = f"spec.{direction}[{index}]"
+            for position, peer in enumerate(rule.get(peers, ())):
+                yield from _peer(peer, f"{here}.{peers}[{position}]")
+            for position, port in enumerate(rule.get("ports", ())):
+                place = f"{here}.ports[{position}]"
+                yield from _one_of(f"{place}.protocol", port.get("protocol"), _PROTOCOLS)
+                yield from _port(f"{place}.port", port.get("port"))
+                yield from _end_port(port, place)
+
+
+def _end_port(port: Object, field: str) -> Iterator[Cause]:
+    end = port.get("endPort")
+    if end is None:
+        return
+    yield from _port(f"{field}.endPort", end)
+    start = port.get("port")
+    if not isinstance(start, int):
+        yield wrong(f"{field}.endPort", end, "may not be specified when `port` is not a number")
+    elif end < start:
+        yield wrong(f"{field}.endPort", end, "must be greater than or equal to `port`")
+
+
+def _endpoint_slice(obj: Object) -> Iterator[Cause]:
+    family = obj.get("addressType")
+    if not family:
+        yield required("addressType")
+    yield from _one_of("addressType", family, ("IPv4", "IPv6", "FQDN"))
+    for index, endpoint in enumerate(obj.get("endpoints", ())):
+        here = f"endpoints[{index}].addresses"
+        if not endpoint.get("addresses"):
+            yield required(here, "must contain at least 1 address")
+        for position, text in enumerate(endpoint.get("addresses", ())):
+            if family in ("IPv4", "IPv6"):
+                yield from _address(f"{here}[{position}]", text, 4 if family == "IPv4" else 6)
+
+
+def _address(field: str, text: str, version: int) -> Iterator[Cause]:
+    try:
+        valid = ip_address(text).version == version
+    except ValueError:
+        valid = False
+    if not valid:
+        yield wrong(field, text, f"must be a valid IPv{version} address")
+
+
+def _data(obj: Object) -> Iterator[Cause]:
+    for field in ("data", "stringData", "binaryData"):
+        for key in obj.get(field, {}):
+            if not _CONFIG_KEY.fullmatch(key) or key in (".", ".."):
+                message = "a valid config key consists of alphanumeric characters, '-', '_' or '.'"
+                yield wrong(f"{field}[{key}]", key, message)
+
+
+def _lease(obj: Object) -> Iterator[Cause]:
+    spec = obj.get("spec", {})
+    if spec.get("leaseDurationSeconds", 1) <= 0:
+        yield wrong(
+            "spec.leaseDurationSeconds", spec["leaseDurationSeconds"], "must be greater than 0"
+        )
+    if spec.get("leaseTransitions", 0) < 0:
+        yield wrong("spec.leaseTransitions", spec["leaseTransitions"], "must be 0 or more")
+
+
+def _node(obj: Object) -> Iterator[Cause]:
+    for index, text in enumerate(obj.get("spec", {}).get("podCIDRs", ())):
+        yield from _cidr(f"spec.podCIDRs[{index}]", text)
+
+
+def _event(obj: Object) -> Iterator[Cause]:
+    namespace = obj.get("involvedObject", {}).get("namespace", "")
+    if namespace and namespace != obj["metadata"]["namespace"]:
+        yield wrong("involvedObject.namespace", namespace, "does not match event.namespace")
+
+
+def _role_binding(obj: Object) -> Iterator[Cause]:
+    if not obj.get("roleRef", {}).get("name"):
+        yield required("roleRef.name")
+
+
+def _listed(rule: Callable[[Object], Iterator[Cause]]) -> Callable[[Object], list[Cause]]:
+    return lambda obj: list(rule(obj))
+
+
+SPEC_RULES: Mapping[Kind, Callable[[Object], list[Cause]]] = {
+    kinds.POD: lambda obj: list(_pod_spec(obj["spec"], "spec")),
+    kinds.DEPLOYMENT: _listed(_workload),
+    kinds.REPLICA_SET: _listed(_workload),
+    kinds.DAEMON_SET: _listed(_workload),
+    kinds.STATEFUL_SET: _listed(_workload),
+    kinds.JOB: _listed(_job),
+    kinds.SERVICE: _listed(_service),
+    kinds.NETWORK_POLICY: _listed(_network_policy),
+    kinds.ENDPOINT_SLICE: _listed(_endpoint_slice),
+    kinds.CONFIG_MAP: _listed(_data),
+    kinds.SECRET: _listed(_data),
+    kinds.LEASE: _listed(_lease),
+    kinds.NODE: _listed(_node),
+    kinds.EVENT: _listed(_event),
+    kinds.ROLE_BINDING: _listed(_role_binding),
+    kinds.CLUSTER_ROLE_BINDING: _listed(_role_binding),
+}
+"""By kind, what lists the causes for which an object is refused."""

@@ -1,0 +1,1 @@
+"""The controllers that turn workloads into pods, and pods into scheduled ones."""
