@@ -168,7 +168,7 @@ def start_kubelet(layout: Layout, host: plan.Host) -> None:
         *("--cni-conf-dir", str(paths.cni_configuration)),
         *("--cni-bin-dir", str(paths.cni_plugins)),
         *("--state-dir", str(paths.kubelet)),
-        *("--netns-prefix", f"{layout.prefix}-pod-{host.name}"),
+        *("--netns-prefix", str(layout.netns(f"pod-{host.name}"))),
     )
     for directory in (paths.cni_configuration, paths.cni_plugins, paths.kubelet):
         directory.mkdir(parents=True, exist_ok=True)

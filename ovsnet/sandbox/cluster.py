@@ -1,0 +1,266 @@
+"""Bringing a sandbox up, and its processes up again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+
+import yaml
+
+from ovsnet.sandbox import agent, fabric, node, plan, process, state, teardown
+from ovsnet.sandbox.client import UNREACHABLE, ApiError, Client, server_of
+from ovsnet.sandbox.layout import CONTROL, OUTSIDE, Layout
+from ovsnet.sandbox.process import Spec
+from ovsnet.sandbox.state import API_SERVER, CONTROLLER, Opening, Phase, State
+
+Report = Callable[[str], None]
+"""Is told each step in words, as it begins."""
+
+OUTSIDE_PORT = 80
+
+_API_PORT = 6443
+_OPENFLOW_PORT = 6653
+_READY_SECONDS = 60.0
+_PROGRAMS = {
+    "ip": "iproute2",
+    "nft": "nftables",
+    "ovsdb-server": "openvswitch-switch",
+    "ovs-vswitchd": "openvswitch-switch",
+    "ovs-vsctl": "openvswitch-switch",
+}
+
+
+class ClusterError(Exception):
+    """The sandbox did not start. The text says what failed and what to do."""
+
+
+class AlreadyRunningError(ClusterError):
+    """There is a sandbox already."""
+
+
+def check_machine() -> None:
+    """See that the sandbox can run here.
+
+    Raises:
+        ClusterError: root's rights or a program are missing; the message says which.
+    """
+    if os.geteuid() != 0:
+        raise ClusterError(
+            "the sandbox makes network namespaces and runs switches in them: run this as root"
+        )
+    missing = {name: package for name, package in _PROGRAMS.items() if not shutil.which(name)}
+    if missing:
+        raise ClusterError(
+            f"not installed: {', '.join(missing)}; on Debian: "
+            f"apt-get install {' '.join(sorted(set(missing.values())))}"
+        )
+
+
+def up(layout: Layout, nodes: int, report: Report) -> State:
+    """Start a sandbox of so many nodes and return when all of them are ready.
+
+    What an interrupted start has left is cleared away first. If this one fails or is interrupted,
+    nothing of it stays.
+
+    Raises:
+        AlreadyRunningError: one is running.
+        ClusterError: it cannot run here, or did not start.
+        ValueError: there cannot be so many nodes.
+    """
+    check_machine()
+    hosts = plan.plan(nodes)
+    with state.lock(layout):
+        before = state.read(layout)
+        if before is not None and before.phase is Phase.UP:
+            raise AlreadyRunningError(
+                f"a sandbox of {len(before.nodes)} nodes has been running since {before.started}; "
+                "`ovsnet sandbox down` takes it away"
+            )
+        teardown.clear(layout)
+        try:
+            return _start(layout, hosts, report)
+        except (fabric.FabricError, node.NodeError, process.ProcessError, OSError) as error:
+            teardown.clear(layout)
+            raise ClusterError(str(error)) from error
+        except BaseException:
+            report("clearing away what was started")
+            teardown.clear(layout)
+            raise
+
+
+def _free_port() -> int:
+    """A TCP port that nobody on this machine uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _start(layout: Layout, hosts: plan.Plan, report: Report) -> State:
+    userspace = not node.kernel_datapath()
+    api_port = _free_port()
+    opening = Opening(
+        started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        userspace=userspace,
+        api_url=f"http://127.0.0.1:{api_port}",
+    )
+    state.write(layout, state.describe(layout, hosts, opening, Phase.STARTING, {}))
+    report("making the fabric")
+    fabric.make_namespaces(layout, hosts)
+    fabric.build(layout, hosts)
+    report(f"starting the API server and {len(hosts.nodes)} switches")
+    process.start(layout, _api_server(layout, hosts, api_port))
+    with ThreadPoolExecutor(len(hosts.nodes)) as pool:
+        for _ in pool.map(partial(_start_switch, layout, userspace=userspace), hosts.nodes):
+            pass
+    _wait_for_api(layout, hosts)
+    report("starting controller, agents and kubelets")
+    for spec in (_controller(layout, hosts), _outside(layout)):
+        process.start(layout, spec)
+    for host in hosts.nodes:
+        node.start_kubelet(layout, host)
+        agent.start(layout, host, hosts, userspace)
+    report("waiting for the nodes to be ready")
+    asyncio.run(_wait_for_nodes(layout, len(hosts.nodes), report))
+    reached = state.describe(layout, hosts, opening, Phase.UP, process.records(layout))
+    state.write(layout, reached)
+    return reached
+
+
+def _start_switch(layout: Layout, host: plan.Host, userspace: bool) -> None:
+    node.start_database(layout, host.name)
+    node.start_switch(layout, host, userspace)
+
+
+def _api_server(layout: Layout, hosts: plan.Plan, port: int) -> Spec:
+    return Spec(
+        API_SERVER,
+        (
+            *(sys.executable, "-m", "ovsnet.sandbox.apiserver"),
+            *("--listen", f"127.0.0.1:{port}"),
+            "--listen-in-netns",
+            f"{layout.netns(CONTROL)}={hosts.control.ipv4}:{_API_PORT}",
+            *("--kubeconfig-out", str(layout.kubeconfig)),
+            *("--pod-cidr", ",".join(plan.POD_CIDRS)),
+            *("--service-cidr", ",".join(plan.SERVICE_CIDRS)),
+        ),
+    )
+
+
+def _controller(layout: Layout, hosts: plan.Plan) -> Spec:
+    return Spec(
+        CONTROLLER,
+        (
+            *(sys.executable, "-m", "ovsnet.controller"),
+            *("--kubeconfig", str(layout.inner_kubeconfig)),
+            *("--listen", f"{hosts.control.ipv4}:{_OPENFLOW_PORT}"),
+            *("--http", f"127.0.0.1:{state.CONTROLLER_HTTP_PORT}"),
+        ),
+        netns=str(layout.netns(CONTROL)),
+    )
+
+
+def _outside(layout: Layout) -> Spec:
+    return Spec(
+        OUTSIDE,
+        (sys.executable, "-m", "ovsnet.sandbox.outside", "--port", str(OUTSIDE_PORT)),
+        netns=str(layout.netns(OUTSIDE)),
+    )
+
+
+def controller_target(hosts: plan.Plan) -> str:
+    """Where the switches find the controller (OVSDB, column `target` of Controller)."""
+    return f"tcp:{hosts.control.ipv4}:{_OPENFLOW_PORT}"
+
+
+def _wait_for_api(layout: Layout, hosts: plan.Plan) -> None:
+    """Wait for the API server's kubeconfig, and write the one for use inside the sandbox."""
+    deadline = time.monotonic() + _READY_SECONDS
+    while not layout.kubeconfig.exists():
+        _check_processes(layout)
+        if time.monotonic() > deadline:
+            raise ClusterError(f"the API server was not ready within {_READY_SECONDS:g} s")
+        time.sleep(0.01)
+    inside = f"http://{hosts.control.ipv4}:{_API_PORT}"
+    document = yaml.safe_load(layout.kubeconfig.read_text())
+    for cluster in document["clusters"]:
+        cluster["cluster"]["server"] = inside
+    layout.inner_kubeconfig.write_text(yaml.safe_dump(document))
+
+
+def _check_processes(layout: Layout) -> None:
+    for name, record in process.records(layout).items():
+        if not process.alive(record):
+            raise ClusterError(f"{name} has ended: {node.last_words(layout, name)}")
+
+
+async def _wait_for_nodes(layout: Layout, count: int, report: Report) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    known: frozenset[str] = frozenset()
+    async with Client(server_of(layout.kubeconfig)) as client:
+        while True:
+            faults = await node_faults(client)
+            ready = frozenset(name for name, fault in faults.items() if fault is None)
+            for name in sorted(ready - known):
+                report(f"{name} is ready")
+            known = ready
+            if len(ready) == count:
+                return
+            _check_processes(layout)
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"after {_READY_SECONDS:g} s {len(ready)} of {count} nodes are ready; "
+                    + "; ".join(f"{n}: {f}" for n, f in faults.items() if f is not None)
+                )
+            await asyncio.sleep(0.05)
+
+
+async def node_faults(client: Client) -> dict[str, str | None]:
+    """Of every registered node, why it is not ready; None for one that is."""
+    try:
+        items = (await client.get("/api/v1/nodes"))["items"]
+    except (ApiError, *UNREACHABLE):
+        return {}
+    faults: dict[str, str | None] = {}
+    for item in items:
+        conditions = item.get("status", {}).get("conditions", ())
+        ready = next((c for c in conditions if c["type"] == "Ready"), None)
+        if ready is None:
+            faults[item["metadata"]["name"]] = "its kubelet has not reported yet"
+        else:
+            true = ready["status"] == "True"
+            faults[item["metadata"]["name"]] = None if true else ready.get("message", "")
+    return faults
+
+
+def start_process(layout: Layout, name: str) -> State:
+    """Start a process of a running sandbox again that has ended.
+
+    Raises:
+        NotRunningError: the sandbox is not up.
+        ProcessError: it has no such process, or that is running.
+        ClusterError: it did not start.
+    """
+    with state.lock(layout):
+        current = state.running(layout)
+        spec = process.known(layout, name).spec
+        hosts = plan.plan(len(current.nodes))
+        switches = {node.process_name(node.SWITCH, host.name): host for host in hosts.nodes}
+        try:
+            if name in switches:
+                node.start_switch(layout, switches[name], current.userspace)
+            else:
+                process.start(layout, spec)
+        except (fabric.FabricError, node.NodeError) as error:
+            raise ClusterError(str(error)) from error
+        opening = Opening(current.started, current.userspace, current.apiserver.url)
+        reached = state.describe(layout, hosts, opening, Phase.UP, process.records(layout))
+        state.write(layout, reached)
+        return reached
