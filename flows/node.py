@@ -57,7 +57,10 @@ from ovsnet.names import (
 CT_ZONE = 0xFFF0
 """Connection tracking zone of all pod traffic; high, so that it meets no other user of zones."""
 
-NEVER = 0
+# Priorities. Two flows of one table that can match the same packet share one only if both do
+# the same.
+LAST = 0
+OTHERWISE = 50
 USUAL = 100
 BEFORE = 200
 FIRST = 300
@@ -259,7 +262,7 @@ def past_empty_tables() -> Iterator[Flow]:
         (Table.INGRESS_POLICY, Table.INGRESS_DEFAULT),
         (Table.INGRESS_DEFAULT, Table.COMMIT),
     ):
-        yield Flow(table, NEVER, (), (Goto(following),))
+        yield Flow(table, LAST, (), (Goto(following),))
 
 
 def unroutable() -> Iterator[Flow]:
@@ -278,7 +281,7 @@ def to_the_world(gateway_mac: int) -> Iterator[Flow]:
     and, where they leave the cluster, gives them its own address.
     """
     for family in FAMILIES:
-        yield _to_host(NEVER, match(family), gateway_mac)
+        yield _to_host(OTHERWISE, match(family), gateway_mac)
 
 
 def _to_host(priority: int, condition: Match, gateway_mac: int) -> Flow:
@@ -319,12 +322,12 @@ def commit_new() -> Iterator[Flow]:
             match(family, ct_state(CtState.TRK | CtState.NEW)),
             (Ct(CT_ZONE, commit=True), Goto(Table.OUTPUT)),
         )
-    yield Flow(Table.COMMIT, NEVER, (), (Goto(Table.OUTPUT),))
+    yield Flow(Table.COMMIT, LAST, (), (Goto(Table.OUTPUT),))
 
 
 def send() -> Flow:
     """Everything that got this far."""
-    return Flow(Table.OUTPUT, NEVER, (), (OutputField(OUT_PORT.bits),))
+    return Flow(Table.OUTPUT, LAST, (), (OutputField(OUT_PORT.bits),))
 
 
 def explicit_drops() -> Iterator[Flow]:
@@ -337,4 +340,4 @@ def explicit_drops() -> Iterator[Flow]:
         Table.CONNTRACK_STATE,
         Table.ROUTE,
     ):
-        yield Flow(table, NEVER, ())
+        yield Flow(table, LAST, ())

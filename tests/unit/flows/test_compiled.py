@@ -1,0 +1,103 @@
+"""What nodes, peers and pods compile to: properties that hold for every flow of the pipeline."""
+
+from ipaddress import ip_address, ip_network
+from itertools import combinations
+
+import pytest
+
+from ovsnet.controller.belief import Port
+from ovsnet.controller.network import Network
+from ovsnet.flows.flow import Conjunction, Flow, Goto, Match
+from ovsnet.flows.registers import REGISTERS
+from ovsnet.model import Node, Phase, Pod
+from ovsnet.names import Table, host_mac, port_name
+
+V4 = [ip_network(f"10.244.{i}.0/24") for i in range(3)]
+V6 = [ip_network(f"fd00:10:244:{i}::/64") for i in range(3)]
+UNDERLAY4 = [ip_address(f"172.18.0.{i + 2}") for i in range(3)]
+UNDERLAY6 = [ip_address(f"fc00::{i + 2}") for i in range(3)]
+
+
+def compiled(families: str, pods_per_node: int = 3) -> dict[str, list[Flow]]:
+    """The flows of three nodes with pods, in a cluster of these families."""
+    network = Network(id)
+    nodes = [
+        Node(
+            f"node-{i}",
+            pod_cidrs=tuple(r[i] for r, f in ((V4, "4"), (V6, "6")) if f in families),
+            addresses=tuple(a[i] for a, f in ((UNDERLAY4, "4"), (UNDERLAY6, "6")) if f in families),
+        )
+        for i in range(3)
+    ]
+    pods = [
+        Pod("shop", f"web-{i}", f"uid-{n.name}-{i}", node=n.name, phase=Phase.RUNNING)
+        for n in nodes[:1]
+        for i in range(pods_per_node)
+    ]
+    network.set_nodes(nodes)
+    network.set_pods(pods)
+    for node in nodes[:1]:
+        first = int(node.range4.network_address) if node.range4 else 0
+        network.set_ports(
+            node.name,
+            [
+                Port(10 + i, port_name(p.namespace, p.name, p.uid), host_mac(first + 2 + i))
+                for i, p in enumerate(pods)
+            ],
+        )
+        assert not network.nodes[node.name].beliefs.refusals
+    return {name: list(network.ledger(name).flows.values()) for name in network.nodes}
+
+
+def can_meet(a: Match, b: Match) -> bool:
+    """Whether some packet fits both matches."""
+    terms = {t.field: t for t in b}
+    for one in a:
+        other = terms.get(one.field)
+        if other is None:
+            continue
+        full = one.field.full
+        common = (full if one.mask is None else one.mask) & (
+            full if other.mask is None else other.mask
+        )
+        if one.value & common != other.value & common:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("families", ["4", "6", "46"])
+def test_flows_of_one_priority_that_can_match_the_same_packet_do_the_same(families: str) -> None:
+    for flows in compiled(families).values():
+        by_place: dict[tuple[Table, int], list[Flow]] = {}
+        for flow in flows:
+            by_place.setdefault((flow.table, flow.priority), []).append(flow)
+        for together in by_place.values():
+            for a, b in combinations(together, 2):
+                assert a.actions == b.actions or not can_meet(a.match, b.match), f"{a}\n{b}"
+
+
+@pytest.mark.parametrize("families", ["4", "6", "46"])
+def test_packets_only_go_on_to_later_tables_and_priorities_are_bounded(families: str) -> None:
+    for flows in compiled(families).values():
+        for flow in flows:
+            assert 0 <= flow.priority <= 0xFFFF
+            assert flow.cookie
+            assert all(isinstance(a, Conjunction) for a in flow.actions) or not any(
+                isinstance(a, Conjunction) for a in flow.actions
+            )
+            for action in flow.actions:
+                if isinstance(action, Goto):
+                    assert action.table > flow.table
+                    assert action is flow.actions[-1]
+
+
+def test_a_node_has_a_few_flows_per_peer_and_per_pod_of_its_own() -> None:
+    few, many = (len(compiled("46", pods)["node-0"]) for pods in (1, 3))
+    assert many - few == 2 * 8
+    assert len(compiled("46", 3)["node-1"]) == few - 8, "another node's pods cost nothing here"
+
+
+def test_registers_do_not_overlap() -> None:
+    for a, b in combinations((r.bits for r in REGISTERS), 2):
+        apart = a.offset + a.bits <= b.offset or b.offset + b.bits <= a.offset
+        assert a.field is not b.field or apart
