@@ -13,8 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 
-import yaml
-
 from ovsnet.sandbox import agent, fabric, node, plan, process, state, teardown
 from ovsnet.sandbox.client import UNREACHABLE, ApiError, Client, server_of
 from ovsnet.sandbox.layout import CONTROL, OUTSIDE, Layout
@@ -120,13 +118,13 @@ def _start(layout: Layout, hosts: plan.Plan, report: Report) -> State:
     with ThreadPoolExecutor(len(hosts.nodes)) as pool:
         for _ in pool.map(partial(_start_switch, layout, userspace=userspace), hosts.nodes):
             pass
-    _wait_for_api(layout, hosts)
+    _wait_for_api(layout)
     report("starting controller, agents and kubelets")
     for spec in (_controller(layout, hosts), _outside(layout)):
         process.start(layout, spec)
     for host in hosts.nodes:
         node.start_kubelet(layout, host)
-        agent.start(layout, host, hosts, userspace)
+        agent.start(layout, host, f"tcp:{hosts.control.ipv4}:{_OPENFLOW_PORT}", userspace)
     report("waiting for the nodes to be ready")
     asyncio.run(_wait_for_nodes(layout, len(hosts.nodes), report))
     reached = state.describe(layout, hosts, opening, Phase.UP, process.records(layout))
@@ -147,6 +145,8 @@ def _api_server(layout: Layout, hosts: plan.Plan, port: int) -> Spec:
             *("--listen", f"127.0.0.1:{port}"),
             "--listen-in-netns",
             f"{layout.netns(CONTROL)}={hosts.control.ipv4}:{_API_PORT}",
+            "--kubeconfig-out",
+            f"{layout.inner_kubeconfig}=http://{hosts.control.ipv4}:{_API_PORT}",
             *("--kubeconfig-out", str(layout.kubeconfig)),
             *("--pod-cidr", ",".join(plan.POD_CIDRS)),
             *("--service-cidr", ",".join(plan.SERVICE_CIDRS)),
@@ -175,24 +175,14 @@ def _outside(layout: Layout) -> Spec:
     )
 
 
-def controller_target(hosts: plan.Plan) -> str:
-    """Where the switches find the controller (OVSDB, column `target` of Controller)."""
-    return f"tcp:{hosts.control.ipv4}:{_OPENFLOW_PORT}"
-
-
-def _wait_for_api(layout: Layout, hosts: plan.Plan) -> None:
-    """Wait for the API server's kubeconfig, and write the one for use inside the sandbox."""
+def _wait_for_api(layout: Layout) -> None:
+    """Wait until the API server has written its kubeconfigs, which it does once it answers."""
     deadline = time.monotonic() + _READY_SECONDS
-    while not layout.kubeconfig.exists():
+    while not (layout.kubeconfig.exists() and layout.inner_kubeconfig.exists()):
         _check_processes(layout)
         if time.monotonic() > deadline:
             raise ClusterError(f"the API server was not ready within {_READY_SECONDS:g} s")
         time.sleep(0.01)
-    inside = f"http://{hosts.control.ipv4}:{_API_PORT}"
-    document = yaml.safe_load(layout.kubeconfig.read_text())
-    for cluster in document["clusters"]:
-        cluster["cluster"]["server"] = inside
-    layout.inner_kubeconfig.write_text(yaml.safe_dump(document))
 
 
 def _check_processes(layout: Layout) -> None:

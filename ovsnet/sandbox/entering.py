@@ -63,11 +63,12 @@ def of_pod(layout: Layout, state: State, namespace: str, name: str) -> Place:
         for sandbox in Store(layout.node(each.name).kubelet).all()
         if (sandbox.target.namespace, sandbox.target.pod) == (namespace, name)
         and sandbox.stage is Stage.READY
-        and netns.exists(sandbox.target.netns)
+        and netns.exists(Path(sandbox.target.netns))
     ]
     if sandboxes:
         # A pod of the same name that was deleted by force may not be gone yet: the newest is meant.
-        return Place(max(sandboxes, key=lambda each: each.started).target.netns, {})
+        newest = max(sandboxes, key=lambda each: each.started)
+        return Place(Path(newest.target.netns), {})
     host = asyncio.run(_host_network_node(layout, namespace, name))
     return Place(Path(state.node(host).netns), {})
 

@@ -163,7 +163,6 @@ async def run(node: Node, server: str, runtime: Runtime, store: Store) -> None:
 @click.option(
     "--netns-prefix",
     required=True,
-    type=click.Path(path_type=Path),
     help="Path with which the names of the pods' network namespaces begin.",
 )
 def main(
@@ -174,7 +173,7 @@ def main(
     cni_conf_dir: Path,
     cni_bin_dir: Path,
     state_dir: Path,
-    netns_prefix: Path,
+    netns_prefix: str,
 ) -> None:
     """Stand in for kubelet on one node of a sandbox, inside the node's network namespace."""
     logs.configure(sys.stderr)

@@ -39,7 +39,7 @@ class Node(msgspec.Struct, frozen=True):
 
     name: str
     addresses: tuple[str, ...]
-    netns_prefix: Path
+    netns_prefix: str
 
 
 class Slots:
@@ -196,7 +196,7 @@ class Pods:
         else:
             sandbox = await self._sandbox(pod)
             assert sandbox.result is not None, "a ready sandbox has a result"
-            await responders.open(declared_ports(pod), sandbox.target.netns)
+            await responders.open(declared_ports(pod), Path(sandbox.target.netns))
             started = sandbox.started
             addresses = status.addresses_of(sandbox.result)
             container = sandbox.target.container_id
@@ -216,7 +216,7 @@ class Pods:
             PluginError, ConflistError, OSError: it cannot be made now; nothing of it is left.
         """
         for sandbox in self._store.of_pod(_uid(pod)):
-            if sandbox.stage is Stage.READY and netns.exists(sandbox.target.netns):
+            if sandbox.stage is Stage.READY and netns.exists(Path(sandbox.target.netns)):
                 await self._check(pod, sandbox)
                 return sandbox
             # It was being made or taken down when the kubelet ended.
@@ -229,10 +229,9 @@ class Pods:
 
     async def _create(self, pod: Object) -> Sandbox:
         container_id = secrets.token_hex(32)
-        prefix = self._node.netns_prefix
         target = Target(
             container_id=container_id,
-            netns=prefix.with_name(f"{prefix.name}-{container_id[:12]}"),
+            netns=f"{self._node.netns_prefix}-{container_id[:12]}",
             namespace=pod["metadata"]["namespace"],
             pod=pod["metadata"]["name"],
             uid=_uid(pod),
@@ -243,7 +242,7 @@ class Pods:
         )
         self._store.save(sandbox)
         try:
-            await asyncio.to_thread(netns.create, target.netns)
+            await asyncio.to_thread(netns.create, Path(target.netns))
             result = await self._runtime.add(target, capabilities)
         except BaseException as error:
             self._tell(
@@ -279,7 +278,7 @@ class Pods:
 
     async def _dismantle(self, sandbox: Sandbox) -> None:
         await self._runtime.delete(sandbox.target, sandbox.result, sandbox.capabilities)
-        await asyncio.to_thread(netns.delete, sandbox.target.netns)
+        await asyncio.to_thread(netns.delete, Path(sandbox.target.netns))
         self._store.remove(sandbox)
 
     async def _finish(self, pod: Object) -> None:

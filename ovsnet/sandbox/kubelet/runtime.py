@@ -39,7 +39,7 @@ class Target(msgspec.Struct, frozen=True):
     """What the verbs of one container are about."""
 
     container_id: str
-    netns: Path
+    netns: str
     namespace: str
     pod: str
     uid: str
@@ -62,7 +62,7 @@ def variables(verb: str, target: Target | None, plugins: Path) -> dict[str, str]
     return {
         "CNI_COMMAND": verb,
         "CNI_CONTAINERID": target.container_id if target else "",
-        "CNI_NETNS": str(target.netns) if target else "",
+        "CNI_NETNS": target.netns if target else "",
         "CNI_ARGS": target.arguments if target else "",
         "CNI_IFNAME": INTERFACE if target else "",
         "CNI_PATH": str(plugins),

@@ -1,0 +1,55 @@
+"""The node agent of one node: its configuration file and its process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+
+from ovsnet.sandbox import node, plan, process
+from ovsnet.sandbox.layout import Layout
+from ovsnet.sandbox.process import Spec
+
+
+def options(layout: Layout, host: plan.Host, controller: str, userspace: bool) -> dict[str, object]:
+    """What a node's agent is told; everything else is as by default.
+
+    `controller` is an OVSDB target, such as tcp:192.0.2.1:6653.
+    """
+    paths = layout.node(host.name)
+    return {
+        "node": host.name,
+        "kubeconfig": str(layout.inner_kubeconfig),
+        "cluster_cidrs": list(plan.POD_CIDRS),
+        "controllers": [controller],
+        "ovsdb": str(paths.ovs / "db.sock"),
+        "ovs_rundir": str(paths.ovs),
+        "datapath": "netdev" if userspace else "system",
+        "underlay": plan.UNDERLAY_BRIDGE if userspace else plan.UPLINK,
+        "cni_conf_dir": str(paths.cni_configuration),
+        "cni_bin_dir": str(paths.cni_plugins),
+        "socket": str(paths.agent / "agent.sock"),
+        "state_dir": str(paths.agent),
+    }
+
+
+def toml(values: Mapping[str, object]) -> str:
+    """A flat TOML file; strings, numbers and lists of them are written as JSON writes them."""
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+
+
+def start(layout: Layout, host: plan.Host, controller: str, userspace: bool) -> None:
+    """Write the agent's configuration and start it in the node's namespace.
+
+    Raises:
+        ProcessError, OSError: it cannot be started.
+    """
+    directory = layout.node(host.name).agent
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "agent.toml"
+    file.write_text(toml(options(layout, host, controller, userspace)))
+    command = (sys.executable, "-m", "ovsnet.cni.agent", "--config", str(file))
+    process.start(
+        layout,
+        Spec(node.process_name(node.AGENT, host.name), command, str(layout.netns(host.name))),
+    )
