@@ -34,7 +34,7 @@ bench: install ## Measure the hot paths against their baselines
 
 .PHONY: docs
 docs: install ## Write docs/pipeline.md from the code and from a real switch
-	$(BIN)/python -m tests.pipeline_document
+	$(BIN)/python docs/pipeline.py
 
 .PHONY: conformance
 conformance: install ## Run libcni's cnitool against the plugin (needs Go)

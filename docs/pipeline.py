@@ -1,0 +1,204 @@
+"""Writes docs/pipeline.md: every table with its purpose, every flow with what it is for.
+
+What a flow is for is the docstring of the function that makes it; how it looks is the dump of a
+real Open vSwitch that was given the flows of one node with a peer and a pod.
+
+    python docs/pipeline.py [FILE]
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from pathlib import Path
+from typing import NamedTuple
+
+from ovsnet.flows import node as node_flows
+from ovsnet.flows import peer as peer_flows
+from ovsnet.flows import pod as pod_flows
+from ovsnet.flows import stamp as stamp_flows
+from ovsnet.flows.channel import Overlay
+from ovsnet.flows.flow import Flow
+from ovsnet.flows.node import gateway_of, node_block
+from ovsnet.flows.peer import peer_block
+from ovsnet.flows.pod import Endpoint, pod_block
+from ovsnet.flows.registers import REGISTERS, Side
+from ovsnet.flows.text import parse_flow, print_flow
+from ovsnet.model import Node, PodRef
+from ovsnet.names import BRIDGE, GATEWAY_OFPORT, GATEWAY_PORT, TUNNEL_OFPORT, TUNNEL_PORT, Table
+from ovsnet.sandbox.openvswitch import OpenVSwitch, network_namespace
+
+THIS = Node(
+    "node-1",
+    pod_cidrs=(ip_network("10.244.0.0/24"), ip_network("fd00:10:244::/64")),
+    addresses=(ip_address("172.18.0.2"),),
+)
+THAT = Node(
+    "node-2",
+    pod_cidrs=(ip_network("10.244.1.0/24"), ip_network("fd00:10:244:1::/64")),
+    addresses=(ip_address("172.18.0.3"),),
+)
+WEB = Endpoint(
+    PodRef("shop", "web"),
+    3,
+    "0a:58:0a:f4:00:05",
+    IPv4Address("10.244.0.5"),
+    IPv6Address("fd00:10:244::5"),
+)
+WEB_PORT = "web-k3j5n2qa"
+
+Maker = Callable[..., Flow | Iterable[Flow]]
+
+
+class Use(NamedTuple):
+    """A function that makes flows, and what it is called with."""
+
+    maker: Maker
+    arguments: tuple[object, ...] = ()
+
+
+def uses() -> Iterator[Use]:
+    """Every function that makes a flow of the sample node."""
+    gateway = gateway_of(THIS)
+    way = Overlay().way(THIS, THAT)
+    assert gateway is not None
+    assert way is not None
+    assert WEB.ipv4 is not None
+    assert WEB.ipv6 is not None
+    yield Use(node_flows.from_gateway)
+    yield Use(node_flows.from_tunnel)
+    yield Use(pod_flows.from_pod, (WEB,))
+    for address in WEB.addresses:
+        yield Use(pod_flows.honest_packets, (WEB, address))
+    yield Use(pod_flows.honest_arp, (WEB, WEB.ipv4))
+    yield Use(pod_flows.honest_solicitations, (WEB, WEB.ipv6))
+    yield Use(node_flows.neighbour_discovery_ends_here)
+    yield Use(node_flows.no_dhcp_servers)
+    yield Use(node_flows.host_traffic)
+    for network in THAT.pod_cidrs:
+        yield Use(peer_flows.not_through_the_host, (network,))
+        yield Use(peer_flows.speaks_for_its_own_pods, (THAT.addresses[0], network))
+    yield Use(node_flows.answer_arp, (int(gateway.addresses[0]),))
+    yield Use(node_flows.answer_solicitation, (gateway.addresses[1],))
+    yield Use(node_flows.through_conntrack)
+    yield Use(node_flows.conntrack_verdicts)
+    yield Use(node_flows.past_empty_tables)
+    yield Use(node_flows.unroutable)
+    for address in WEB.addresses:
+        yield Use(pod_flows.to_pod, (WEB, address))
+    for address in gateway.addresses:
+        yield Use(node_flows.to_gateway, (address, gateway.mac))
+    for network in THAT.pod_cidrs:
+        yield Use(peer_flows.to_peer, (network, way))
+    for network in THIS.pod_cidrs:
+        yield Use(node_flows.no_such_pod, (network,))
+    yield Use(node_flows.to_the_world, (gateway.mac,))
+    yield Use(node_flows.replies_skip_ingress_policy)
+    yield Use(node_flows.commit_new)
+    yield Use(node_flows.send)
+    yield Use(node_flows.explicit_drops)
+    yield Use(stamp_flows.stamp_flow, (0x5EED,))
+
+
+def every_flow() -> list[Flow]:
+    """All flows of the sample node, as the compiler makes them."""
+    blocks = (node_block(THIS), peer_block(THIS, THAT, Overlay()), pod_block(WEB))
+    return [*(flow for block in blocks for flow in block.flows), stamp_flows.stamp_flow(0x5EED)]
+
+
+def explained() -> dict[tuple[object, ...], Maker]:
+    """Which function makes the flow of a key."""
+    makers: dict[tuple[object, ...], Maker] = {}
+    for use in uses():
+        made = use.maker(*use.arguments)
+        for flow in (made,) if isinstance(made, Flow) else made:
+            makers[flow.key] = use.maker
+    return makers
+
+
+def real_dump(flows: Iterable[Flow]) -> list[str]:
+    """The flows as a real switch prints them, with the names of tables and ports."""
+    namespace = f"ovsnet-doc-{os.getpid()}"
+    with network_namespace(namespace), OpenVSwitch(namespace) as switch:
+        bridge = [
+            *("add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev"),
+            *("protocols=OpenFlow15", "fail_mode=secure"),
+        ]
+        for name, number, kind in (
+            (GATEWAY_PORT, GATEWAY_OFPORT, "internal"),
+            (TUNNEL_PORT, TUNNEL_OFPORT, "vxlan"),
+            (WEB_PORT, WEB.ofport, "internal"),
+        ):
+            bridge += ["--", "add-port", BRIDGE, name, "--", "set", "interface", name]
+            bridge += [f"type={kind}", f"ofport_request={number}"]
+            if kind == "vxlan":
+                bridge += ["options:remote_ip=flow", "options:key=flow"]
+        for table in Table:
+            bridge += ["--", f"--id=@t{table.value}", "create", "Flow_Table", f"name={table.text}"]
+            bridge += ["--", "set", "bridge", BRIDGE, f"flow_tables:{table.value}=@t{table.value}"]
+        switch.vsctl(*bridge)
+        text = "\n".join(map(print_flow, flows))
+        switch.ofctl("add-flows", BRIDGE, "-", stdin=text)
+        dump = subprocess.run(
+            ["ovs-ofctl", "-O", "OpenFlow15", "--names", "--no-stats", "dump-flows",
+             f"unix:{switch.management_socket(BRIDGE)}"],
+            env=switch.environment, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    return [line.strip() for line in dump.stdout.splitlines() if "actions=" in line]
+
+
+def document(dump: list[str]) -> str:
+    """The page."""
+    makers = explained()
+    ports = {GATEWAY_PORT: GATEWAY_OFPORT, TUNNEL_PORT: TUNNEL_OFPORT, WEB_PORT: WEB.ofport}
+    by_table: dict[Table, dict[Maker, list[str]]] = {table: {} for table in Table}
+    for line in dump:
+        flow = parse_flow(line, ports).flow
+        shown = re.sub(r"^cookie=\S+ ", "", line)
+        by_table[flow.table].setdefault(makers[flow.key], []).append(shown)
+    out = [_INTRODUCTION.format(this=THIS, that=THAT, pod=WEB.pod, address=WEB.ipv4)]
+    out += ["## Registers\n", "| name | bits | meaning |", "|---|---|---|"]
+    for register in REGISTERS:
+        bits = register.bits
+        place = f"{bits.field.text}[{bits.offset}..{bits.offset + bits.bits - 1}]"
+        out.append(f"| {register.name} | `{place}` | {register.purpose} |")
+    sides = ", ".join(f"{side.value} = {side.name.lower()}" for side in Side)
+    out.append(f"\nSorts of ports in source and destination: {sides}.\n")
+    for table, flows in by_table.items():
+        out.append(f"## {table.value} {table.text}\n\n{_sentence(table.purpose)}\n")
+        for maker, lines in flows.items():
+            place = f"{maker.__module__.removeprefix('ovsnet.')}.{maker.__name__}"
+            words = " ".join((inspect.getdoc(maker) or "").split())
+            out.append(f"{words} (`{place}`)\n\n```\n" + "\n".join(lines) + "\n```\n")
+    return "\n".join(out)
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+_INTRODUCTION = """\
+# The pipeline of br-int
+
+Written by `make docs` from the code and from the dump of a real switch; do not edit it.
+
+The switch is that of {this.name} ({this.pod_cidrs[0]}, {this.pod_cidrs[1]}). It knows one other
+node, {that.name} ({that.pod_cidrs[0]}, at {that.addresses[0]}), and has one pod, {pod}, with the
+address {address}. A packet passes the tables from the top to the bottom. Cookies are left out here;
+each leads back to the object that its flow exists for, and `ovsnet explain` names it.
+"""
+
+
+def main() -> None:
+    """Write the page to the file that is named, or beside this one."""
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_suffix(".md")
+    target.write_text(document(real_dump(every_flow())))
+
+
+if __name__ == "__main__":
+    main()
