@@ -16,11 +16,14 @@ import msgspec
 
 from ovsnet.controller.openflow.actions import decode_instructions, table
 from ovsnet.controller.openflow.oxm import WireError, decode_match
-from ovsnet.flows.flow import Flow
+from ovsnet.controller.openflow.protocol import Kind
+from ovsnet.flows.flow import Flow, FlowKey
 
 _ENTRY: Final = struct.Struct("!4xBxHHHHHQ")
 _STATS_HEADER: Final = struct.Struct("!HH")
 _MATCH_TYPE_OXM: Final = 1
+_WRAPPER_OCTETS: Final = 16
+_FLOW_MOD: Final = struct.Struct("!8xQ8xB5xH")
 _SMALLEST_ENTRY: Final = 24 + 8 + 8
 
 _OXS_BASIC: Final = b"\x80\x02"
@@ -31,13 +34,17 @@ _BYTES: Final = 5
 
 
 class ForeignFlow(msgspec.Struct, frozen=True):
-    """A flow that we did not write: its key as bytes, and why it is none of ours."""
+    """A flow that we cannot have written, as it stands, and why.
+
+    `match` is enough to delete it. `key` is there if at least that could be one of ours.
+    """
 
     table: int
     priority: int
     match: bytes
     cookie: int
     reason: str
+    key: FlowKey | None = None
 
 
 class Stats(msgspec.Struct, frozen=True, gc=False):
@@ -103,18 +110,14 @@ def _entries(body: bytes) -> Iterator[_Entry]:
 def _flow(body: bytes, entry: _Entry) -> Flow | ForeignFlow:
     start, match_end, stats, instructions, end = entry
     number, priority, idle, hard, flags, importance, cookie = _ENTRY.unpack_from(body, start)
+    key: FlowKey | None = None
     try:
+        key = (table(number), priority, decode_match(body[start + 28 : match_end]))
         if idle or hard or flags or importance:
             raise WireError("it has a timeout, a flag or an importance, and ours have none")
-        return Flow(
-            table(number),
-            priority,
-            decode_match(body[start + 28 : match_end]),
-            decode_instructions(body[instructions:end]),
-            cookie,
-        )
+        return Flow(*key, decode_instructions(body[instructions:end]), cookie)
     except WireError as error:
-        return ForeignFlow(number, priority, body[start + 24 : stats], cookie, str(error))
+        return ForeignFlow(number, priority, body[start + 24 : stats], cookie, str(error), key)
 
 
 def _stats(data: bytes) -> Stats:
@@ -153,3 +156,22 @@ def flow_count(body: bytes) -> int:
     if count is None:
         raise WireError("an aggregate without a flow count")
     return count
+
+
+class RefusedFlow(msgspec.Struct, frozen=True):
+    """What an error message still tells about the flow-mod that it refuses."""
+
+    table: int
+    priority: int
+    cookie: int
+
+
+def refused_flow(message: bytes) -> RefusedFlow | None:
+    """The flow of a refused flow-mod, in a bundle message or not, from its first 64 octets."""
+    at = 0
+    if message[1:2] == bytes((Kind.BUNDLE_ADD_MESSAGE,)):
+        at = _WRAPPER_OCTETS
+    if message[at + 1 : at + 2] != bytes((Kind.FLOW_MOD,)) or len(message) < at + 32:
+        return None
+    cookie, table_number, priority = _FLOW_MOD.unpack_from(message, at)
+    return RefusedFlow(table_number, priority, cookie)

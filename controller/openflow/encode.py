@@ -9,8 +9,9 @@ apart, and a session has one open at a time.
 from __future__ import annotations
 
 import struct
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from hashlib import blake2b
 from typing import Final
 
 from ovsnet.controller.openflow.actions import encode_instructions
@@ -127,26 +128,23 @@ def raw_delete(table: int, priority: int, match: bytes) -> bytes:
 
 
 class SharedAdds:
-    """Remembers the bytes of the last few batches of flows, for the other switches of a batch.
+    """`flow_adds` for changes that go to many switches: remembers the bytes of recent flows."""
 
-    A batch is known by its identity: the same tuple given again costs nothing.
-    """
-
-    def __init__(self, remember: int = 8) -> None:
+    def __init__(self, remember: int = 1 << 14) -> None:
         self._remember = remember
-        self._known: OrderedDict[int, tuple[tuple[Flow, ...], bytes]] = OrderedDict()
+        self._encode = lru_cache(maxsize=remember)(lambda flow: flow_adds((flow,)))
 
-    def encode(self, flows: tuple[Flow, ...]) -> bytes:
-        """As `flow_adds`."""
-        known = self._known.get(id(flows))
-        if known is not None:
-            return known[1]
-        encoded = flow_adds(flows)
-        # The tuple is kept beside its bytes: while it lives, nothing else has its identity.
-        self._known[id(flows)] = flows, encoded
-        if len(self._known) > self._remember:
-            self._known.popitem(last=False)
-        return encoded
+    def encode(self, flows: Sequence[Flow]) -> bytes:
+        """As `flow_adds`. More flows than it remembers are a first load, and no change."""
+        if len(flows) > self._remember:
+            return flow_adds(flows)
+        return b"".join(map(self._encode, flows))
+
+
+def fingerprint(flow: Flow) -> int:
+    """64 bits that depend on all of a flow, the same in every process and release of Python."""
+    encoded = flow_adds((flow,))
+    return int.from_bytes(blake2b(encoded, digest_size=8).digest(), "big")
 
 
 def bundle_control(control: BundleControl, xid: int) -> bytes:

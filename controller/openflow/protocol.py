@@ -14,6 +14,9 @@ FLOW_XID: Final = 1
 FIRST_XID: Final = 2
 """The first transaction id that a session uses for its own requests."""
 
+NO_MASTER: Final = (1, 10)
+"""Type and code of the error that only the master may do this (OFPBRC_IS_SLAVE)."""
+
 TABLE_ALL: Final = 0xFF
 BUNDLES_CAPABILITY: Final = 1 << 9
 """Bit of the features reply that says the switch knows bundles (ofp_capabilities)."""
@@ -33,6 +36,7 @@ class Kind(IntEnum):
     MULTIPART_REPLY = 19
     ROLE_REQUEST = 24
     ROLE_REPLY = 25
+    ROLE_STATUS = 30
     BUNDLE_CONTROL = 33
     BUNDLE_ADD_MESSAGE = 34
 

@@ -1,0 +1,134 @@
+"""What sessions with switches bring about: commands for the edge, and notices for the controller.
+
+Everything is a frozen value. The edge carries out `Send` and `Close`; the rest says what happened
+at a node, for the log, the metrics and whoever waits for a revision.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from ovsnet.controller.belief import Port
+from ovsnet.controller.openflow.decode import ForeignFlow, RefusedFlow
+from ovsnet.flows.flow import Flow
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Send these bytes to the switch, in one go and in order."""
+
+    connection: int
+    data: bytes
+
+
+class Close(msgspec.Struct, frozen=True):
+    """End the connection, for this reason."""
+
+    connection: int
+    reason: str
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """The switch is that of `node`, and we are its master. It has these ports."""
+
+    node: str
+    connection: int
+    ports: frozenset[Port]
+
+
+class TurnedAway(msgspec.Struct, frozen=True):
+    """A switch was not let in. `name` is what it called itself, which nobody vouches for."""
+
+    connection: int
+    address: str
+    name: str
+    reason: str
+
+
+class PortsChanged(msgspec.Struct, frozen=True):
+    """The switch of `node` now has these ports."""
+
+    node: str
+    ports: frozenset[Port]
+
+
+class Synchronised(msgspec.Struct, frozen=True):
+    """The switch's stamp and number of flows were those desired: nothing was written."""
+
+    node: str
+    revision: int
+    flows: int
+
+
+class Compared(msgspec.Struct, frozen=True):
+    """The switch's flows were compared with the desired ones, and the difference is on its way.
+
+    `missing`: desired flows that were not there. `changed`: flows with other actions or another
+    cookie than desired. `stale`: flows that an earlier controller wrote and nobody wants now.
+    `strangers`: flows that no controller of ours wrote. `audit`: it was a periodic comparison,
+    where every number should be 0.
+    """
+
+    node: str
+    audit: bool
+    equal: int
+    missing: int
+    changed: int
+    stale: int
+    strangers: tuple[Flow | ForeignFlow, ...]
+
+
+class Acknowledged(msgspec.Struct, frozen=True):
+    """The switch has all flows of `revision`: of `written` messages, in `seconds`."""
+
+    node: str
+    revision: int
+    digest: int
+    written: int
+    seconds: float
+
+
+class WriteFailed(msgspec.Struct, frozen=True):
+    """The switch refused a bundle, and nothing of it was applied.
+
+    `flow` says which of its messages was refused first, if that is known: its cookie leads to the
+    owner. All is compared and written anew after `retry_in` seconds.
+    """
+
+    node: str
+    revision: int
+    reason: str
+    flow: RefusedFlow | None
+    retry_in: float
+
+
+class Fenced(msgspec.Struct, frozen=True):
+    """Another controller leads this switch: we wrote nothing and left."""
+
+    node: str
+    generation: int
+    reason: str
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """The session with the switch of `node` has ended."""
+
+    node: str
+    connection: int
+    reason: str
+
+
+Command: TypeAlias = Send | Close
+Notice: TypeAlias = (
+    Admitted
+    | TurnedAway
+    | PortsChanged
+    | Synchronised
+    | Compared
+    | Acknowledged
+    | WriteFailed
+    | Fenced
+    | Lost
+)
+Outcome: TypeAlias = Command | Notice
