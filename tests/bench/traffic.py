@@ -1,0 +1,91 @@
+"""Throughput, packets a second and round trip between pods, against a NORMAL flow and tunnel."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.bench.figures import Figure, figure, show, write
+from tests.bench.lab import Lab, Place, labs, run
+
+_SECONDS = 3
+_PINGS = 400
+_TARGET = 0.95
+_RTT = re.compile(r"time=([\d.]+) ms")
+
+
+def figures(rounds: int) -> list[Figure]:
+    """Every figure, ours and the baseline's measured in turn."""
+    measures = {
+        "TCP throughput": ("Mbit/s", _tcp, False),
+        "small packets": ("1/s", _packets, False),
+        "round trip": ("ms", _round_trips, True),
+    }
+    rows: list[Figure] = []
+    with labs() as both, _servers(both.ours, both.plain):
+        for where in ("near", "far"):
+            for what, (unit, measure, less) in measures.items():
+                ours: list[float] = []
+                plain: list[float] = []
+                for _ in range(rounds):
+                    for series, lab in ((ours, both.ours), (plain, both.plain)):
+                        series += measure(lab.client, lab.near if where == "near" else lab.far)
+                place = "same node" if where == "near" else "across nodes"
+                target = 1 / _TARGET if less else _TARGET
+                rows.append(figure(f"{what}, {place}", unit, ours, ("NORMAL", plain), target, less))
+    return rows
+
+
+@contextlib.contextmanager
+def _servers(*found: Lab) -> Iterator[None]:
+    """An iperf3 server in every place that traffic goes to; a pod's namespace needs only one."""
+    places = {place.netns: place for lab in found for place in (lab.near, lab.far)}
+    servers = [
+        subprocess.Popen(
+            ["nsenter", f"--net=/run/netns/{place.netns}", "iperf3", "-s"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for place in places.values()
+    ]
+    time.sleep(0.5)
+    try:
+        yield
+    finally:
+        for server in servers:
+            server.terminate()
+            server.wait()
+
+
+def _iperf(client: Place, server: Place, *words: str) -> dict[str, float]:
+    out = run(client, "iperf3", "-c", server.address, "-J", "-t", str(_SECONDS), *words)
+    ended: dict[str, dict[str, float]] = json.loads(out)["end"]
+    return ended["sum_received"] if "sum_received" in ended else ended["sum"]
+
+
+def _tcp(client: Place, server: Place) -> list[float]:
+    return [_iperf(client, server)["bits_per_second"] / 1e6]
+
+
+def _packets(client: Place, server: Place) -> list[float]:
+    """64-byte datagrams that arrive, of as many as can be sent."""
+    end = _iperf(client, server, "-u", "-b", "0", "-l", "64")
+    return [end["packets"] * (1 - end["lost_percent"] / 100) / _SECONDS]
+
+
+def _round_trips(client: Place, server: Place) -> list[float]:
+    out = run(client, "ping", "-c", str(_PINGS), "-i", "0.002", server.address)
+    return [float(value) for value in _RTT.findall(out)]
+
+
+if __name__ == "__main__":
+    found = figures(rounds=3)
+    show(found, Console())
+    write(found, Path("build/bench/traffic.json"))
