@@ -1,0 +1,149 @@
+"""The node agent: `python -m ovsnet.cni.agent --config FILE`. Puts the parts together."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+
+from ovsnet import api, logs, model, names
+from ovsnet.cni import config as options
+from ovsnet.cni.config import Config, ConfigError
+from ovsnet.cni.endpoint import Edges, Endpoints
+from ovsnet.cni.housekeeping import Housekeeping
+from ovsnet.cni.keeper import Keeper
+from ovsnet.cni.node import Node
+from ovsnet.cni.ovsdb import Database
+from ovsnet.cni.probe import Closer
+from ovsnet.cni.ranges import NodeRanges
+from ovsnet.cni.server import Server
+from ovsnet.cni.source import FixedSource, NodeSource, WatchedSource
+from ovsnet.cni.store import Store
+from ovsnet.cni.verbs import Plugin
+
+_log = logs.get("agent")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_SWITCH_INTERVAL = 0.0005
+
+
+def source_of(config: Config) -> NodeSource:
+    """The configured ranges, or those of the Node object.
+
+    Raises:
+        CredentialsError: the API server's address or credentials are missing.
+    """
+    if config.pod_cidrs:
+        return FixedSource(NodeRanges.of(config.pod_cidrs))
+    kubeconfig = Path(config.kubeconfig) if config.kubeconfig else None
+    connection = api.connect(kubeconfig)
+
+    def watch(heard: Callable[[Sequence[str] | None], None]) -> api.Watch:
+        def emit(node: model.Node | None) -> None:
+            heard(None if node is None else [str(cidr) for cidr in node.pod_cidrs])
+
+        return api.watch_node(connection, config.node_name, emit)
+
+    return WatchedSource(config.node_name, Path(config.state_dir) / "ranges", watch)
+
+
+class Agent:
+    """All parts of the agent, from `start` to `stop`.
+
+    `checkpoint` is called between the steps of setting a pod up or taking it down.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        source: NodeSource,
+        checkpoint: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        self._store = Store(Path(config.state_dir) / "agent.db", config.quarantine)
+        self._database = Database(Path(config.ovsdb))
+        self._closer = Closer()
+        node = Node()
+        edges = Edges(
+            store=self._store,
+            database=self._database,
+            node=node,
+            closer=self._closer,
+            bridge=config.bridge,
+            boot_id=_BOOT_ID.read_text().strip(),
+            deadline=config.deadline,
+            checkpoint=checkpoint,
+        )
+        self._endpoints = Endpoints(edges)
+        housekeeping = Housekeeping(edges, self._endpoints)
+        tables = {table.value: table.text for table in names.Table}
+        self._keeper = Keeper(config, source, self._database, node, housekeeping, tables)
+        self._server = Server(Path(config.socket), Plugin(self._endpoints).answer)
+
+    def start(self) -> None:
+        """Answer calls and keep the node in shape, in threads of their own."""
+        self._server.start()
+        self._keeper.start()
+
+    def stop(self) -> None:
+        """Finish what is under way. Running pods, the bridge and the configuration stay."""
+        self._server.stop()
+        self._keeper.stop()
+        self._endpoints.stop()
+        self._closer.stop()
+        self._database.close()
+        self._store.close()
+
+
+def run(config: Config, checkpoint: Callable[[str], None] = lambda step: None) -> None:
+    """Run the agent until SIGTERM or SIGINT.
+
+    Raises:
+        CredentialsError, OSError, sqlite3.Error: it could not start.
+    """
+    # Threads mostly wait for the kernel; the interpreter's 5 ms would be added to each wait.
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    agent = Agent(config, source_of(config), checkpoint)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    agent.start()
+    _log.info("agent started", node=config.node_name, socket=config.socket)
+    ended.wait()
+    agent.stop()
+    _log.info("agent stopped", node=config.node_name)
+
+
+@click.command()
+@click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    help="TOML file with the agent's options; without it every option has its default.",
+)
+@click.option("--explain-config", is_flag=True, help="Print all options with their defaults.")
+def main(path: Path | None, *, explain_config: bool) -> None:
+    """Set up this node's switch and its pods' interfaces.
+
+    Runs in the node's network namespace as root, beside Open vSwitch, and answers the CNI plugin
+    that it installs.
+    """
+    if explain_config:
+        click.echo(options.explain(), nl=False)
+        return
+    try:
+        config = options.load(path) if path else Config()
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+    logs.configure(sys.stderr, logs.Format(config.log_format), logs.Level.named(config.log_level))
+    try:
+        run(config)
+    except (api.CredentialsError, OSError) as error:
+        _log.error("agent cannot start", node=config.node_name, reason=error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

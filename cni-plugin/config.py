@@ -1,0 +1,165 @@
+"""The agent's options, from a TOML file. Every one has a default, and `explain` says what it is."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from ovsnet import names
+from ovsnet.cni.ranges import NodeRanges
+
+
+class ConfigError(Exception):
+    """The file cannot be read, or an option in it is wrong; the text names it."""
+
+
+def _option(description: str) -> msgspec.Meta:
+    return msgspec.Meta(description=description)
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The agent's options."""
+
+    node: Annotated[str, _option("Name of this node's Node object; empty: the host's name.")] = ""
+    kubeconfig: Annotated[
+        str, _option("Kubeconfig file for reading the own Node object; empty: service account.")
+    ] = ""
+    pod_cidrs: Annotated[
+        tuple[str, ...],
+        _option("The node's ranges, one of each family at most, instead of the Node object's."),
+    ] = ()
+    cluster_cidrs: Annotated[
+        tuple[str, ...], _option("Ranges of all pods of the cluster; what the node routes there.")
+    ] = ("10.244.0.0/16", "fd00:10:244::/56")
+    controllers: Annotated[
+        tuple[str, ...], _option("Targets of the controllers, as in tcp:192.0.2.1:6653.")
+    ] = ("tcp:127.0.0.1:6653",)
+    ovsdb: Annotated[str, _option("Socket of Open vSwitch's database.")] = (
+        "/var/run/openvswitch/db.sock"
+    )
+    ovs_rundir: Annotated[
+        str, _option("Directory of ovs-vswitchd's pid file and control sockets.")
+    ] = "/var/run/openvswitch"
+    bridge: Annotated[str, _option("Name of the integration bridge.")] = names.BRIDGE
+    datapath: Annotated[
+        Literal["auto", "system", "netdev"],
+        _option("system: the kernel's; netdev: userspace; auto: the kernel's where it exists."),
+    ] = "auto"
+    underlay: Annotated[
+        str, _option("Device that carries the overlay; empty: that of the default route.")
+    ] = ""
+    mtu: Annotated[
+        int, msgspec.Meta(ge=0, le=65535, description="MTU of pods; 0: found from the underlay.")
+    ] = 0
+    tunnel: Annotated[bool, _option("Make the overlay's port.")] = True
+    tunnel_key: Annotated[
+        int, msgspec.Meta(ge=0, lt=1 << 24, description="VXLAN network identifier.")
+    ] = names.TUNNEL_KEY
+    tunnel_port: Annotated[
+        int, msgspec.Meta(ge=1, le=65535, description="UDP port of the overlay.")
+    ] = 4789
+    masquerade: Annotated[
+        bool, _option("Masquerade what pods send to addresses outside the cluster.")
+    ] = True
+    cni_conf_dir: Annotated[str, _option("Where the network configuration is written.")] = (
+        "/etc/cni/net.d"
+    )
+    cni_conf_name: Annotated[str, _option("File name of the network configuration.")] = (
+        "10-ovsnet.conflist"
+    )
+    cni_bin_dir: Annotated[str, _option("Where the plugin is installed.")] = "/opt/cni/bin"
+    network: Annotated[str, _option("Name of the network.")] = "ovsnet"
+    chain: Annotated[
+        tuple[Literal["portmap", "bandwidth", "tuning"], ...],
+        _option("Plugins to run after ours; one that is not in cni_bin_dir is left out."),
+    ] = ("portmap",)
+    interpreter: Annotated[
+        str, _option("Python that runs the plugin; the system's own starts quickest.")
+    ] = "/usr/bin/python3"
+    socket: Annotated[str, _option("Socket on which the plugin reaches the agent.")] = (
+        "/run/ovsnet/agent.sock"
+    )
+    state_dir: Annotated[str, _option("Where the agent keeps its records.")] = "/var/lib/ovsnet"
+    deadline: Annotated[
+        float, msgspec.Meta(gt=0, le=600, description="Seconds that an ADD may take.")
+    ] = 15.0
+    quarantine: Annotated[
+        float,
+        msgspec.Meta(ge=0, le=86400, description="Seconds before an address is used again."),
+    ] = 30.0
+    housekeeping: Annotated[
+        float, msgspec.Meta(gt=0, le=3600, description="Seconds between looks at the whole node.")
+    ] = 5.0
+    log_format: Annotated[Literal["logfmt", "json"], _option("Form of the log's lines.")] = "logfmt"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], _option("Least level that is logged.")
+    ] = "info"
+
+    def __post_init__(self) -> None:
+        if self.pod_cidrs:
+            NodeRanges.of(self.pod_cidrs)
+        networks(self.cluster_cidrs)
+        for target in self.controllers:
+            if target.split(":", 1)[0] not in {"tcp", "ssl", "unix"}:
+                raise ValueError(f"controllers: {target!r}; expected tcp:ADDRESS:PORT or the like")
+
+    @property
+    def node_name(self) -> str:
+        """The node's name; the host's where none is configured."""
+        return self.node or os.uname().nodename
+
+    @property
+    def cluster(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The cluster's pod ranges."""
+        return networks(self.cluster_cidrs)
+
+    @property
+    def patience(self) -> float:
+        """Seconds that the plugin waits for the agent: longer than an ADD and its undo take."""
+        return self.deadline + 15.0
+
+
+def networks(texts: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Ranges from their text.
+
+    Raises:
+        ValueError: one is no range.
+    """
+    return tuple(ip_network(text) for text in texts)
+
+
+def load(path: Path) -> Config:
+    """Read the file.
+
+    Raises:
+        ConfigError: it cannot be read, is no TOML, has an unknown option or a wrong value.
+    """
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text()), Config, strict=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def explain() -> str:
+    """All options with their defaults and meaning, as a TOML file."""
+    lines = []
+    for option in msgspec.inspect.type_info(Config).fields:  # type: ignore[attr-defined]
+        lines += [f"# {_description(option.type)}", f"{option.name} = {_toml(option.default)}", ""]
+    return "\n".join(lines)
+
+
+def _description(kind: msgspec.inspect.Type) -> str:
+    if isinstance(kind, msgspec.inspect.Metadata):
+        return str((kind.extra_json_schema or {}).get("description", ""))
+    return ""
+
+
+def _toml(value: object) -> str:
+    return msgspec.json.encode(value).decode()

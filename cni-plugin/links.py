@@ -1,0 +1,334 @@
+"""Links, addresses, routes and neighbours as netlink messages, and as what the kernel reports.
+
+The first half makes messages (see `netlink`), the second reads dumps. Numbers are those of
+linux/if_link.h, if_addr.h, rtnetlink.h and neighbour.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from ovsnet.cni.netlink import (
+    CREATE,
+    EXCLUSIVE,
+    REPLACE,
+    Message,
+    Netlink,
+    attribute,
+    attribute_text,
+    attribute_u32,
+    attributes,
+)
+
+Address = IPv4Address | IPv6Address
+
+_IFINFO = struct.Struct("=BxHiII")
+_IFADDR = struct.Struct("=BBBBI")
+_RTMSG = struct.Struct("=8BI")
+_NDMSG = struct.Struct("=BxxxiHBB")
+
+_NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
+_NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
+_NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
+_NEWNEIGH, _GETNEIGH = 28, 30
+
+_IFF_UP = 0x1
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 1, 3, 4, 18
+_IFLA_AF_SPEC, _IFLA_GROUP, _IFLA_NET_NS_FD = 26, 27, 28
+_IFLA_INET6_ADDR_GEN_MODE = 8
+_ADDR_GEN_MODE_NONE = 1
+_INFO_KIND, _INFO_DATA = 1, 2
+_VETH_INFO_PEER = 1
+
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFA_F_NODAD = 0x02
+
+_RT_TABLE_MAIN = 254
+_RTPROT_STATIC = 4
+_SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
+_RTN_UNICAST = 1
+_RTNH_F_ONLINK = 4
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
+
+_NUD_PERMANENT = 0x80
+_NDA_DST, _NDA_LLADDR = 1, 2
+
+
+def mac_bytes(mac: str) -> bytes:
+    """The six bytes of a MAC."""
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def _mac_text(data: bytes) -> str:
+    return data.hex(":")
+
+
+def _family(address: Address) -> int:
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6
+
+
+@dataclass(frozen=True)
+class Veth:
+    """A pod's pair: the host side here, its peer directly in the pod's namespace."""
+
+    port: str
+    host_mac: str
+    ifname: str
+    pod_mac: str
+    netns: int
+    mtu: int
+
+
+def create_veth(veth: Veth) -> list[Message]:
+    """Make the pair with names, MACs and MTU, the peer in its namespace, the host side up.
+
+    The host side gets no IPv6 address: it is a switch port and must not speak to the pod.
+    """
+    peer = (
+        _IFINFO.pack(0, 0, 0, 0, 0)
+        + attribute_text(_IFLA_IFNAME, veth.ifname)
+        + attribute(_IFLA_ADDRESS, mac_bytes(veth.pod_mac))
+        + attribute_u32(_IFLA_MTU, veth.mtu)
+        + attribute_u32(_IFLA_NET_NS_FD, veth.netns)
+    )
+    info = attribute_text(_INFO_KIND, "veth") + attribute(
+        _INFO_DATA, attribute(_VETH_INFO_PEER, peer)
+    )
+    body = (
+        _IFINFO.pack(0, 0, 0, 0, 0)
+        + attribute_text(_IFLA_IFNAME, veth.port)
+        + attribute(_IFLA_ADDRESS, mac_bytes(veth.host_mac))
+        + attribute_u32(_IFLA_MTU, veth.mtu)
+        + attribute(_IFLA_LINKINFO, info)
+    )
+    no_ipv6 = attribute(
+        socket.AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_ADDR_GEN_MODE_NONE]))
+    )
+    name = attribute_text(_IFLA_IFNAME, veth.port)
+    silent = _IFINFO.pack(0, 0, 0, 0, 0) + name + attribute(_IFLA_AF_SPEC, no_ipv6)
+    start = _IFINFO.pack(0, 0, 0, _IFF_UP, _IFF_UP) + name
+    return [
+        Message(_NEWLINK, CREATE | EXCLUSIVE, body, f"create veth {veth.port} - {veth.ifname}"),
+        Message(_SETLINK, 0, silent, f"keep IPv6 off {veth.port}"),
+        Message(_SETLINK, 0, start, f"bring {veth.port} up"),
+    ]
+
+
+def delete_link(name: str) -> Message:
+    """Delete a link; of a veth pair both ends go. One that is gone already is no error."""
+    body = _IFINFO.pack(0, 0, 0, 0, 0) + attribute_text(_IFLA_IFNAME, name)
+    return Message(_DELLINK, 0, body, f"delete link {name}", frozenset({errno.ENODEV}))
+
+
+_CONDEMNED = int.from_bytes(b"ovsn")
+"""Link group of the links that are about to be deleted together."""
+
+
+def delete_links(names: Sequence[str]) -> list[Message]:
+    """Delete many links at once, which takes as long as deleting one (16 ms).
+
+    The kernel deletes all links of a group in one go; put them in one first.
+    """
+    gone = frozenset({errno.ENODEV})
+    group = attribute_u32(_IFLA_GROUP, _CONDEMNED)
+    empty = _IFINFO.pack(0, 0, 0, 0, 0)
+    condemn = [
+        Message(
+            _SETLINK, 0, empty + attribute_text(_IFLA_IFNAME, name) + group, f"condemn {name}", gone
+        )
+        for name in names
+    ]
+    return [*condemn, Message(_DELLINK, 0, empty + group, f"delete {', '.join(names)}", gone)]
+
+
+def set_up(index: int) -> Message:
+    """Bring a link up."""
+    return Message(_SETLINK, 0, _IFINFO.pack(0, 0, index, _IFF_UP, _IFF_UP), f"bring {index} up")
+
+
+def configure_link(index: int, mac: str, mtu: int) -> Message:
+    """Give a link its MAC and MTU and bring it up."""
+    body = (
+        _IFINFO.pack(0, 0, index, _IFF_UP, _IFF_UP)
+        + attribute(_IFLA_ADDRESS, mac_bytes(mac))
+        + attribute_u32(_IFLA_MTU, mtu)
+    )
+    return Message(_SETLINK, 0, body, f"set MAC {mac} and MTU {mtu} on link {index}")
+
+
+def set_mtu(index: int, mtu: int) -> Message:
+    """Give a link its MTU."""
+    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute_u32(_IFLA_MTU, mtu)
+    return Message(_SETLINK, 0, body, f"set MTU {mtu} on link {index}")
+
+
+def add_address(index: int, address: Address, prefix: int) -> Message:
+    """Put an address on a link, without duplicate address detection."""
+    body = (
+        _IFADDR.pack(_family(address), prefix, _IFA_F_NODAD, 0, index)
+        + attribute(_IFA_LOCAL, address.packed)
+        + attribute(_IFA_ADDRESS, address.packed)
+    )
+    return Message(_NEWADDR, CREATE | REPLACE, body, f"add address {address}/{prefix}")
+
+
+def delete_address(index: int, address: Address, prefix: int) -> Message:
+    """Take an address off a link. One that is gone already is no error."""
+    body = _IFADDR.pack(_family(address), prefix, 0, 0, index) + attribute(
+        _IFA_LOCAL, address.packed
+    )
+    gone = frozenset({errno.EADDRNOTAVAIL})
+    return Message(_DELADDR, 0, body, f"delete address {address}/{prefix}", gone)
+
+
+@dataclass(frozen=True)
+class Route:
+    """A unicast route of the main table."""
+
+    destination: Address
+    prefix: int
+    index: int
+    gateway: Address | None = None
+    source: Address | None = None
+
+    @property
+    def text(self) -> str:
+        """The route in the words of ip-route(8)."""
+        via = f" via {self.gateway}" if self.gateway else ""
+        src = f" src {self.source}" if self.source else ""
+        return f"{self.destination}/{self.prefix}{via} dev {self.index}{src}"
+
+
+def _route_body(route: Route) -> bytes:
+    scope = _SCOPE_UNIVERSE if route.gateway else _SCOPE_LINK
+    body = _RTMSG.pack(
+        _family(route.destination),
+        route.prefix,
+        0,
+        0,
+        _RT_TABLE_MAIN,
+        _RTPROT_STATIC,
+        scope,
+        _RTN_UNICAST,
+        _RTNH_F_ONLINK if route.gateway else 0,
+    )
+    if route.prefix:
+        body += attribute(_RTA_DST, route.destination.packed)
+    body += attribute_u32(_RTA_OIF, route.index)
+    if route.gateway:
+        body += attribute(_RTA_GATEWAY, route.gateway.packed)
+    if route.source:
+        body += attribute(_RTA_PREFSRC, route.source.packed)
+    return body
+
+
+def replace_route(route: Route) -> Message:
+    """Add a route, or put it in the place of one to the same destination.
+
+    A gateway is taken to be on the link, whatever addresses the link has.
+    """
+    return Message(_NEWROUTE, CREATE | REPLACE, _route_body(route), f"add route {route.text}")
+
+
+def delete_route(route: Route) -> Message:
+    """Delete a route. One that is gone already is no error."""
+    gone = frozenset({errno.ESRCH})
+    return Message(_DELROUTE, 0, _route_body(route), f"delete route {route.text}", gone)
+
+
+def permanent_neighbour(index: int, address: Address, mac: str) -> Message:
+    """A neighbour entry that never ages."""
+    body = (
+        _NDMSG.pack(_family(address), index, _NUD_PERMANENT, 0, 0)
+        + attribute(_NDA_DST, address.packed)
+        + attribute(_NDA_LLADDR, mac_bytes(mac))
+    )
+    return Message(_NEWNEIGH, CREATE | REPLACE, body, f"add neighbour {address} at {mac}")
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link as the kernel reports it."""
+
+    index: int
+    name: str
+    mac: str
+    mtu: int
+    up: bool
+    kind: str
+
+
+def links(netlink: Netlink) -> Iterator[Link]:
+    """All links of the namespace."""
+    for body in netlink.dump(_GETLINK, _IFINFO.pack(0, 0, 0, 0, 0), "list links"):
+        _, _, index, flags, _ = _IFINFO.unpack_from(body)
+        a = attributes(body, _IFINFO.size)
+        info = attributes(a.get(_IFLA_LINKINFO, b""))
+        yield Link(
+            index,
+            a[_IFLA_IFNAME].rstrip(b"\0").decode(),
+            _mac_text(a.get(_IFLA_ADDRESS, b"")),
+            int.from_bytes(a.get(_IFLA_MTU, b""), "little"),
+            bool(flags & _IFF_UP),
+            info.get(_INFO_KIND, b"").rstrip(b"\0").decode(),
+        )
+
+
+@dataclass(frozen=True)
+class LinkAddress:
+    """An address on a link."""
+
+    index: int
+    address: Address
+    prefix: int
+
+
+def addresses(netlink: Netlink) -> Iterator[LinkAddress]:
+    """All addresses of the namespace, both families."""
+    for body in netlink.dump(_GETADDR, _IFADDR.pack(0, 0, 0, 0, 0), "list addresses"):
+        _, prefix, _, _, index = _IFADDR.unpack_from(body)
+        a = attributes(body, _IFADDR.size)
+        packed = a.get(_IFA_LOCAL) or a.get(_IFA_ADDRESS)
+        if packed:
+            yield LinkAddress(index, ip_address(packed), prefix)
+
+
+def routes(netlink: Netlink) -> Iterator[Route]:
+    """The unicast routes of the main table with one next hop, both families."""
+    for body in netlink.dump(_GETROUTE, _RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0), "list routes"):
+        family, prefix, _, _, table, _, _, kind, _ = _RTMSG.unpack_from(body)
+        a = attributes(body, _RTMSG.size)
+        if table != _RT_TABLE_MAIN or kind != _RTN_UNICAST or _RTA_OIF not in a:
+            continue
+        zero = bytes(4 if family == socket.AF_INET else 16)
+        gateway, source = a.get(_RTA_GATEWAY), a.get(_RTA_PREFSRC)
+        yield Route(
+            ip_address(a.get(_RTA_DST, zero)),
+            prefix,
+            int.from_bytes(a[_RTA_OIF], "little"),
+            ip_address(gateway) if gateway else None,
+            ip_address(source) if source else None,
+        )
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A permanent neighbour entry."""
+
+    index: int
+    address: Address
+    mac: str
+
+
+def permanent_neighbours(netlink: Netlink) -> Iterator[Neighbour]:
+    """The permanent neighbour entries of the namespace, both families."""
+    for body in netlink.dump(_GETNEIGH, _NDMSG.pack(0, 0, 0, 0, 0), "list neighbours"):
+        _, index, state, _, _ = _NDMSG.unpack_from(body)
+        a = attributes(body, _NDMSG.size)
+        if state & _NUD_PERMANENT and _NDA_LLADDR in a and _NDA_DST in a:
+            yield Neighbour(index, ip_address(a[_NDA_DST]), _mac_text(a[_NDA_LLADDR]))

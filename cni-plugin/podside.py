@@ -1,0 +1,104 @@
+"""The pod's side of its pair: addresses, routes, settings, in the pod's own namespace."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import socket
+import struct
+from ipaddress import IPv4Address, IPv6Address
+
+from ovsnet.cni import links, netns
+from ovsnet.cni.netlink import Message, Netlink
+from ovsnet.cni.probe import Probe
+from ovsnet.cni.ranges import Addresses
+
+_LOOPBACK_INDEX = 1
+_SIOCETHTOOL = 0x8946
+_ETHTOOL_STXCSUM = 0x17
+_ANY4, _ANY6 = IPv4Address(0), IPv6Address(0)
+
+
+def has_interface(namespace: int, ifname: str) -> bool:
+    """True if the namespace has an interface of that name.
+
+    Raises:
+        NotANamespace: `namespace` is some other file.
+    """
+    with netns.entered(namespace):
+        try:
+            socket.if_nametoindex(ifname)
+        except OSError:
+            return False
+        return True
+
+
+def configure(namespace: int, ifname: str, addresses: Addresses, *, userspace: bool) -> Probe:
+    """Configure the pod's interface, bring it up, and return the probe that asks through it.
+
+    Raises:
+        NetlinkError, OSError: something was refused.
+    """
+    with netns.entered(namespace):
+        index = socket.if_nametoindex(ifname)
+        _settings(ifname, with_ipv6=addresses.ipv6 is not None)
+        if userspace:
+            complete_checksums(ifname)
+        with Netlink() as netlink:
+            netlink.run(_messages(index, addresses))
+        return Probe(ifname, addresses)
+
+
+def _messages(index: int, addresses: Addresses) -> list[Message]:
+    messages = [links.set_up(_LOOPBACK_INDEX), links.set_up(index)]
+    messages += [links.add_address(index, a, p) for a, p in wanted_addresses(addresses)]
+    messages += [links.replace_route(route) for route in wanted_routes(index, addresses)]
+    return messages
+
+
+def wanted_addresses(addresses: Addresses) -> list[tuple[links.Address, int]]:
+    """The addresses, each with its prefix length, that the pod's interface has."""
+    both = ((addresses.ipv4, 32), (addresses.ipv6, 128))
+    return [(a, length) for a, length in both if a is not None]
+
+
+def wanted_routes(index: int, addresses: Addresses) -> list[links.Route]:
+    """The pod's routes: to the gateway on the link, and to everything else through it."""
+    both = ((_ANY4, addresses.gateway4, 32), (_ANY6, addresses.gateway6, 128))
+    return [
+        route
+        for everything, gateway, length in both
+        if gateway is not None
+        for route in (
+            links.Route(gateway, length, index),
+            links.Route(everything, 0, index, gateway),
+        )
+    ]
+
+
+def _settings(ifname: str, *, with_ipv6: bool) -> None:
+    """Kernel settings of the interface, before it comes up and acts on them.
+
+    No router advertisement is believed, addresses work at once (nobody else can have them), and
+    the link-local address is the one that belongs to the MAC, which the flows expect.
+    """
+    settings = {"addr_gen_mode": "0", "accept_ra": "0", "accept_dad": "0"}
+    if with_ipv6:
+        settings = {"disable_ipv6": "0"} | settings
+    # A kernel without IPv6 has none of these, which matters only to a pod with an IPv6 address.
+    with contextlib.nullcontext() if with_ipv6 else contextlib.suppress(FileNotFoundError):
+        for name, value in settings.items():
+            netns.write_sysctl(f"ipv6/conf/{ifname}/{name}", value)
+
+
+def complete_checksums(ifname: str) -> None:
+    """Make the sender complete checksums (ethtool --offload … tx off).
+
+    The userspace datapath hands on packets as they are, and connection tracking there calls one
+    with an unfinished checksum invalid.
+    """
+    value = array.array("I", [_ETHTOOL_STXCSUM, 0])
+    request = struct.pack("16sP16x", ifname.encode(), value.buffer_info()[0])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, _SIOCETHTOOL, request)
