@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import signal
@@ -10,13 +9,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 import msgspec
 
-from ovsnet.sandbox import cluster, entering, health, process, state, teardown
+from ovsnet.sandbox import entering, process, state, teardown
 from ovsnet.sandbox.layout import Layout, LayoutError, from_environment
+
+if TYPE_CHECKING:
+    from ovsnet.sandbox.health import Health
 
 NOT_RUNNING = 1
 UNHEALTHY = 3
@@ -26,7 +28,7 @@ _COMMAND_SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": 
 _KUBECTL_SETTINGS = {**_COMMAND_SETTINGS, "help_option_names": []}
 
 _EXPECTED = (
-    cluster.ClusterError,
+    state.ClusterError,
     entering.NoSuchPodError,
     process.ProcessError,
     state.BusyError,
@@ -90,6 +92,8 @@ def up(layout: Layout, nodes: int) -> None:
     """Start the sandbox; returns when all its nodes are ready."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
+    from ovsnet.sandbox import cluster  # noqa: PLC0415  it imports much that `exec` does without
+
     began = time.monotonic()
     try:
         with _progress() as report:
@@ -134,6 +138,10 @@ def status(layout: Layout, as_json: bool) -> None:
             click.echo('{"phase": "down", "healthy": false}')
             sys.exit(NOT_RUNNING)
         raise click.ClickException(str(error)) from error
+    import asyncio  # noqa: PLC0415
+
+    from ovsnet.sandbox import health  # noqa: PLC0415
+
     found = asyncio.run(health.examine(layout, current))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
@@ -143,7 +151,7 @@ def status(layout: Layout, as_json: bool) -> None:
         sys.exit(UNHEALTHY)
 
 
-def _print_health(found: health.Health) -> None:
+def _print_health(found: Health) -> None:
     from rich.console import Console  # noqa: PLC0415  only where it is shown
     from rich.table import Table  # noqa: PLC0415
 
@@ -156,11 +164,11 @@ def _print_health(found: health.Health) -> None:
     console.print(nodes)
     ended = [each.name for each in found.processes if not each.alive]
     alive = len(found.processes) - len(ended)
-    console.print(f"\n{alive} of {len(found.processes)} processes run; datapath {found.datapath}")
+    click.echo(f"\n{alive} of {len(found.processes)} processes run; datapath {found.datapath}")
     for name in ended:
-        console.print(f"  {name} has ended; `ovsnet sandbox process start {name}` starts it again")
+        click.echo(f"  {name} has ended; `ovsnet sandbox process start {name}` starts it again")
     if found.api_fault:
-        console.print(found.api_fault)
+        click.echo(found.api_fault)
     if found.pods:
         pods_table = Table("Namespace", "Pod", "Node", "Phase", "Ready", "Addresses", box=None)
         for pod in found.pods:
@@ -286,5 +294,7 @@ def kill(layout: Layout, name: str, how: str) -> None:
 def start(layout: Layout, name: str) -> None:
     """Start a process again, just as it was started before."""
     _need_root()
+    from ovsnet.sandbox import cluster  # noqa: PLC0415
+
     cluster.start_process(layout, name)
     click.echo(f"{name} is running")

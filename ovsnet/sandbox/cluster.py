@@ -17,7 +17,15 @@ from ovsnet.sandbox import agent, fabric, node, plan, process, state, teardown
 from ovsnet.sandbox.client import UNREACHABLE, ApiError, Client, server_of
 from ovsnet.sandbox.layout import CONTROL, OUTSIDE, Layout
 from ovsnet.sandbox.process import Spec
-from ovsnet.sandbox.state import API_SERVER, CONTROLLER, Opening, Phase, State
+from ovsnet.sandbox.state import (
+    API_SERVER,
+    CONTROLLER,
+    AlreadyRunningError,
+    ClusterError,
+    Opening,
+    Phase,
+    State,
+)
 
 Report = Callable[[str], None]
 """Is told each step in words, as it begins."""
@@ -34,14 +42,6 @@ _PROGRAMS = {
     "ovs-vswitchd": "openvswitch-switch",
     "ovs-vsctl": "openvswitch-switch",
 }
-
-
-class ClusterError(Exception):
-    """The sandbox did not start. The text says what failed and what to do."""
-
-
-class AlreadyRunningError(ClusterError):
-    """There is a sandbox already."""
 
 
 def check_machine() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import NoReturn
 import msgspec
 
 from ovsnet.sandbox import netns, node
-from ovsnet.sandbox.client import UNREACHABLE, ApiError, Client, KubeconfigError, server_of
 from ovsnet.sandbox.kubelet.sandboxes import Stage, Store
 from ovsnet.sandbox.layout import Layout
 from ovsnet.sandbox.state import State
@@ -69,17 +67,23 @@ def of_pod(layout: Layout, state: State, namespace: str, name: str) -> Place:
         # A pod of the same name that was deleted by force may not be gone yet: the newest is meant.
         newest = max(sandboxes, key=lambda each: each.started)
         return Place(Path(newest.target.netns), {})
-    host = asyncio.run(_host_network_node(layout, namespace, name))
-    return Place(Path(state.node(host).netns), {})
+    return Place(Path(state.node(_host_network_node(layout, namespace, name)).netns), {})
 
 
-async def _host_network_node(layout: Layout, namespace: str, name: str) -> str:
+def _host_network_node(layout: Layout, namespace: str, name: str) -> str:
     """The node that a pod with hostNetwork runs on."""
-    path = f"/api/v1/namespaces/{namespace}/pods/{name}"
+    # These take longer to import than all the rest of `exec` takes, which seldom needs them.
+    import asyncio  # noqa: PLC0415
+
+    from ovsnet.sandbox import client  # noqa: PLC0415
+
+    async def ask() -> client.Object:
+        async with client.Client(client.server_of(layout.kubeconfig)) as api:
+            return await api.get(f"/api/v1/namespaces/{namespace}/pods/{name}")
+
     try:
-        async with Client(server_of(layout.kubeconfig)) as client:
-            pod = await client.get(path)
-    except (ApiError, KubeconfigError, *UNREACHABLE) as error:
+        pod = asyncio.run(ask())
+    except (client.ApiError, client.KubeconfigError, *client.UNREACHABLE) as error:
         raise NoSuchPodError(f"{namespace}/{name}: {error}") from error
     host = pod["spec"].get("nodeName")
     if not host or not pod["spec"].get("hostNetwork"):

@@ -44,6 +44,14 @@ class NotRunningError(Exception):
     """There is no sandbox, or it is not up."""
 
 
+class ClusterError(Exception):
+    """The sandbox did not start. The text says what failed and what to do."""
+
+
+class AlreadyRunningError(ClusterError):
+    """There is a sandbox already."""
+
+
 class Phase(StrEnum):
     """How far a sandbox is."""
 

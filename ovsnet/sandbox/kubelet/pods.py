@@ -18,8 +18,8 @@ from ovsnet.sandbox.client import UNREACHABLE, ApiError, Changed, Client, Delete
 from ovsnet.sandbox.kubelet import status
 from ovsnet.sandbox.kubelet.conflist import ConflistError
 from ovsnet.sandbox.kubelet.responders import Identity, Responders, declared_ports
-from ovsnet.sandbox.kubelet.runtime import PluginError, Runtime, Target
-from ovsnet.sandbox.kubelet.sandboxes import Sandbox, Stage, Store
+from ovsnet.sandbox.kubelet.runtime import PluginError, Runtime
+from ovsnet.sandbox.kubelet.sandboxes import Sandbox, Stage, Store, Target
 from ovsnet.sandbox.kubelet.status import Object
 
 AT_ONCE = 8

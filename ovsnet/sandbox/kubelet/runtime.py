@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from ovsnet.sandbox.kubelet import conflist
 from ovsnet.sandbox.kubelet.conflist import Json, NetworkList
+from ovsnet.sandbox.kubelet.sandboxes import Target
 
 INTERFACE = "eth0"
 TRY_AGAIN_LATER = 11
@@ -33,28 +32,6 @@ class PluginError(Exception):
     def __init__(self, plugin: str, code: int, message: str) -> None:
         super().__init__(f'plugin type="{plugin}" failed (code {code}): {message}')
         self.code = code
-
-
-class Target(msgspec.Struct, frozen=True):
-    """What the verbs of one container are about."""
-
-    container_id: str
-    netns: str
-    namespace: str
-    pod: str
-    uid: str
-
-    @property
-    def arguments(self) -> str:
-        """The value of CNI_ARGS."""
-        pairs = (
-            ("IgnoreUnknown", "1"),
-            ("K8S_POD_NAMESPACE", self.namespace),
-            ("K8S_POD_NAME", self.pod),
-            ("K8S_POD_INFRA_CONTAINER_ID", self.container_id),
-            ("K8S_POD_UID", self.uid),
-        )
-        return ";".join(f"{key}={value}" for key, value in pairs)
 
 
 def variables(verb: str, target: Target | None, plugins: Path) -> dict[str, str]:

@@ -12,7 +12,27 @@ from typing import Any
 
 import msgspec
 
-from ovsnet.sandbox.kubelet.runtime import Target
+
+class Target(msgspec.Struct, frozen=True):
+    """What the verbs of one container are about."""
+
+    container_id: str
+    netns: str
+    namespace: str
+    pod: str
+    uid: str
+
+    @property
+    def arguments(self) -> str:
+        """The value of CNI_ARGS."""
+        pairs = (
+            ("IgnoreUnknown", "1"),
+            ("K8S_POD_NAMESPACE", self.namespace),
+            ("K8S_POD_NAME", self.pod),
+            ("K8S_POD_INFRA_CONTAINER_ID", self.container_id),
+            ("K8S_POD_UID", self.uid),
+        )
+        return ";".join(f"{key}={value}" for key, value in pairs)
 
 
 class Stage(StrEnum):
