@@ -102,7 +102,7 @@ def _sockets(addresses: Sequence[str], in_namespaces: Sequence[str]) -> list[soc
 
 
 async def _run(
-    options: Options, sockets: Sequence[socket.socket], kubeconfigs: Sequence[str]
+    application: Application, sockets: Sequence[socket.socket], kubeconfigs: Sequence[str]
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -120,7 +120,7 @@ async def _run(
             ",".join(urls),
         )
 
-    await serve(Application(options, real_sources()), sockets, ready, stop)
+    await serve(application, sockets, ready, stop)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -142,6 +142,14 @@ async def _run(
     help="Write a kubeconfig once the server answers: for URL, or for the first address.",
 )
 @click.option("--service-cidr", default="10.96.0.0/16,fd00:10:96::/112", show_default=True)
+@click.option("--pod-cidr", default="10.244.0.0/16,fd00:10:244::/56", show_default=True)
+@click.option(
+    "--controllers",
+    "controller_names",
+    default="*",
+    show_default=True,
+    help="Which controllers to run, separated by commas; * for all.",
+)
 @click.option(
     "--history",
     default=Options.history,
@@ -154,6 +162,8 @@ def main(
     in_namespaces: tuple[str, ...],
     kubeconfigs: tuple[str, ...],
     service_cidr: str,
+    pod_cidr: str,
+    controller_names: str,
     history: int,
     bookmark_interval: float,
 ) -> None:
@@ -168,12 +178,23 @@ def main(
     )
     if not addresses and not in_namespaces:
         raise click.UsageError("expected --listen or --listen-in-netns at least once")
-    options = Options(_networks(service_cidr), history, bookmark_interval)
+    every = controller_names == "*"
+    options = Options(
+        _networks(service_cidr),
+        history,
+        bookmark_interval,
+        _networks(pod_cidr),
+        None if every else [name for name in controller_names.split(",") if name],
+    )
+    try:
+        application = Application(options, real_sources())
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
     try:
         sockets = _sockets(addresses, in_namespaces)
     except OSError as error:
         raise click.ClickException(f"cannot listen: {error}") from None
-    asyncio.run(_run(options, sockets, kubeconfigs))
+    asyncio.run(_run(application, sockets, kubeconfigs))
 
 
 if __name__ == "__main__":

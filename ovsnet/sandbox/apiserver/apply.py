@@ -186,7 +186,7 @@ def apply_configuration(
     conflicts = {
         other: owned & differing
         for other, owned in managed.owners.items()
-        if other.manager != manager and owned & differing
+        if other != owner and owned & differing
     }
     if live is not None and manager == "kubectl":
         conflicts = _without_last_applied(live, type_, conflicts)

@@ -13,6 +13,9 @@ from ovsnet.sandbox.apiserver.registry import Deletion, FieldValidation, Write
 from ovsnet.sandbox.apiserver.request import flag, number
 from ovsnet.sandbox.apiserver.status import ApiError, bad_request
 
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+"""Media type of Kubernetes' own encoding, which this server does not read."""
+
 _YAML = frozenset({"application/yaml", "application/apply-patch+yaml", "text/yaml"})
 
 
@@ -27,7 +30,7 @@ async def read_body(request: web.Request) -> Any:
     body = await request.read()
     if not body:
         return None
-    if media == "application/vnd.kubernetes.protobuf":
+    if media == PROTOBUF:
         raise ApiError(415, "UnsupportedMediaType", "this server reads JSON and YAML, no protobuf")
     try:
         if media in _YAML:

@@ -247,5 +247,5 @@ class ObjectHandlers:
 
             if request.method == "PATCH" and media == APPLY_PATCH:
                 raise unsupported_media(media)
-            stored = self._registry.change(target.kind, target.key, scaled, write)
+            stored = self._registry.change(target.kind, target.key, scaled, write, "scale")
         return json_response(msgspec.json.encode(scale_of(stored.decode())))

@@ -207,7 +207,7 @@ class Registry:
             return before
         if write.dry_run:
             return _unsaved(kind, new, before)
-        if _is_finished(new["metadata"]):
+        if _is_finished(kind, new):
             return self.store.remove(kind, new)
         return self.store.write(kind, new)
 
@@ -392,8 +392,11 @@ def _without_times(obj: Object) -> Object:
     return obj | {"metadata": obj["metadata"] | {"managedFields": timeless}}
 
 
-def _is_finished(metadata: Object) -> bool:
+def _is_finished(kind: Kind, obj: Object) -> bool:
     """Whether a deletion that waited for finalizers can be completed."""
+    metadata = obj["metadata"]
+    if kind is NAMESPACE and obj["spec"].get("finalizers"):
+        return False
     return (
         "deletionTimestamp" in metadata
         and not metadata.get("finalizers")

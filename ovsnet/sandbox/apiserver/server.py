@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_network
@@ -32,6 +32,9 @@ from ovsnet.sandbox.apiserver.request import parse_path
 from ovsnet.sandbox.apiserver.services import ServiceRange, by_family
 from ovsnet.sandbox.apiserver.status import ApiError, method_not_allowed
 from ovsnet.sandbox.apiserver.watch_stream import Watchers
+from ovsnet.sandbox.workloads.controllers import controllers
+from ovsnet.sandbox.workloads.nodes import PodRange
+from ovsnet.sandbox.workloads.runner import Runner, only
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,10 @@ class Options:
     """Changes that are kept of each kind, for watches and pages that start in the past."""
     bookmark_interval: float = 60.0
     """Seconds."""
+    pod_ranges: Sequence[PodRange] = (ip_network("10.244.0.0/16"), ip_network("fd00:10:244::/56"))
+    """Where nodes get their podCIDRs from: a /24 and a /64 each."""
+    controllers: Collection[str] | None = None
+    """Names of the controllers to run; None for all of them (see `workloads.controllers`)."""
 
 
 def real_sources() -> Sources:
@@ -76,6 +83,9 @@ class Application:
         self.watchers = Watchers(self.store, options.bookmark_interval)
         self.faults = Faults(self.watchers.cut, self.store.compact, time.monotonic)
         self._objects = ObjectHandlers(self.registry, self.watchers)
+        every = controllers(options.pod_ranges)
+        names = options.controllers
+        self.runner = Runner(self.registry, every if names is None else only(every, names))
         bootstrap(self.registry, by_family(options.service_ranges))
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -132,12 +142,14 @@ async def serve(
     # A watch whose client has gone must end at once, not at its next event.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
+    work = asyncio.create_task(application.runner.run())
     try:
         for listener in sockets:
             await web.SockSite(runner, listener).start()
         ready()
         await stop.wait()
     finally:
+        work.cancel()
         application.watchers.stop()
         await runner.cleanup()
 

@@ -30,6 +30,8 @@ class Stored(msgspec.Struct, frozen=True):
     revision: int
     labels: Mapping[str, str]
     fields: Mapping[str, str]
+    owners: tuple[str, ...]
+    """The uids of its owners."""
     body: bytes
     """The whole object as JSON, its resourceVersion included."""
 
@@ -81,6 +83,7 @@ def encode(kind: Kind, obj: Object, revision: int) -> Stored:
         revision=revision,
         labels=metadata.get("labels", {}),
         fields=selectable_fields(kind, obj),
+        owners=tuple(owner["uid"] for owner in metadata.get("ownerReferences", ())),
         body=msgspec.json.encode(obj),
     )
 
