@@ -6,13 +6,13 @@ up as if everything had been known from the start; tests hold it to that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
 
-from ovsnet.controller.belief import Beliefs, Port, examine
+from ovsnet.controller.belief import Beliefs, Port, Refusal, examine
 from ovsnet.controller.cluster import Cluster, Overlap
 from ovsnet.flows.channel import Channel, Overlay
 from ovsnet.flows.commons import Change, Commons
@@ -73,6 +73,11 @@ class Network:
     def pods(self) -> Mapping[PodRef, Pod]:
         """Every pod of the cluster."""
         return self._cluster.pods
+
+    def refusals(self) -> Iterator[tuple[str, Refusal]]:
+        """Every refused port, with its node."""
+        for node in sorted(frozenset().union(*self._refusing.values())):
+            yield from ((node, refusal) for refusal in self._views[node].beliefs.refusals)
 
     def ledger(self, node: str) -> Ledger:
         """The desired flows of a node.

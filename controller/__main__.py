@@ -1,0 +1,115 @@
+"""The controller's process: `python -m ovsnet.controller`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from ovsnet import logs
+from ovsnet.api import KINDS, CredentialsError, Watch, connect
+from ovsnet.controller.brain import Brain
+from ovsnet.controller.loop import Loop
+from ovsnet.controller.network import Network
+from ovsnet.controller.observer import Observer
+from ovsnet.controller.openflow.app import OpenFlowServer
+from ovsnet.controller.openflow.encode import fingerprint
+from ovsnet.controller.session import Timing
+from ovsnet.controller.switchboard import Switchboard
+
+
+class Address(click.ParamType):
+    """ADDRESS:PORT, an IPv6 address in brackets."""
+
+    name = "address:port"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        """The address and the port."""
+        host, separator, port = value.rpartition(":")
+        if not separator or not port.isdecimal() or not 0 <= int(port) <= 65535:
+            self.fail(f"{value!r}: expected ADDRESS:PORT, such as 0.0.0.0:6653", param, ctx)
+        return host.strip("[]"), int(port)
+
+
+@click.command()
+@click.option(
+    "--kubeconfig",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="How to reach the API server. Without it: the pod's own service account.",
+)
+@click.option(
+    "--listen",
+    type=Address(),
+    multiple=True,
+    default=["0.0.0.0:6653"],
+    show_default=True,
+    help="Where switches connect. May be given several times.",
+)
+@click.option(
+    "--http",
+    type=Address(),
+    default="127.0.0.1:9095",
+    show_default=True,
+    help="Where /status, /metrics, /owners and /healthz are served.",
+)
+@click.option(
+    "--generation",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="The term of leadership: switches refuse a controller with a lower one than they know.",
+)
+@click.option(
+    "--audit",
+    type=click.FloatRange(min=1),
+    default=Timing().audit,
+    show_default=True,
+    help="Seconds between two comparisons of all flows of a switch with what they should be.",
+)
+@click.option("--log-level", type=click.Choice(logs.LEVELS), default="info", show_default=True)
+@click.option("--log-format", type=click.Choice(logs.FORMATS), default="logfmt", show_default=True)
+def main(
+    kubeconfig: Path | None,
+    listen: tuple[tuple[str, int], ...],
+    http: tuple[str, int],
+    generation: int,
+    audit: float,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Compute every node's flows from what the API server says, and keep its switch to them."""
+    logs.configure(sys.stderr, logs.Format(log_format), logs.Level.named(log_level))
+    log = logs.get("controller")
+    try:
+        connection = connect(kubeconfig)
+    except CredentialsError as error:
+        raise click.ClickException(str(error)) from error
+    brain = Brain(Network(fingerprint), Switchboard(generation, Timing(audit=audit)))
+    observer = Observer(brain, generation, time.time)
+    loop = Loop(brain, time.monotonic, observer)
+    watches = [Watch(connection, kind, loop.heard) for kind in KINDS]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.stop())
+    try:
+        with observer.serve(http, loop), OpenFlowServer(listen, loop.seen) as server:
+            for watch in watches:
+                watch.start()
+            log.info("started", listen=server.addresses, http=http, generation=generation)
+            loop.run(server)
+    except OSError as error:
+        raise click.ClickException(f"cannot listen: {error}") from error
+    finally:
+        for watch in watches:
+            watch.stop()
+        connection.close()
+    log.info("stopped")
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""The controller's logic from end to end: events in, commands and notices out.
+
+It puts together what the API server says (`Network`) and the sessions with the switches
+(`Switchboard`). Like both it does no input or output and keeps no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, TypeAlias
+
+import msgspec
+
+from ovsnet.api import (
+    KINDS,
+    NODE,
+    POD,
+    AnyKind,
+    Changed,
+    Deleted,
+    Event,
+    Fresh,
+    Stale,
+    Synced,
+)
+from ovsnet.controller.belief import Refusal
+from ovsnet.controller.network import Deltas, Network
+from ovsnet.controller.notices import Acknowledged, Admitted, Lost, Outcome, PortsChanged
+from ovsnet.controller.openflow.events import Event as SwitchEvent
+from ovsnet.controller.switchboard import Switchboard
+from ovsnet.model import Node, Pod, PodRef
+
+GRACE: Final = 1.0
+"""Seconds for which a port may be refused before anybody is told: its pod's news may be on the
+way.
+"""
+
+
+class PortRefused(msgspec.Struct, frozen=True):
+    """A port of a node's switch gets no flows, and has got none for `GRACE` seconds."""
+
+    node: str
+    refusal: Refusal
+
+
+class PortServed(msgspec.Struct, frozen=True):
+    """Flows that a node's ports asked for are in its switch, `seconds` after the port event."""
+
+    node: str
+    seconds: float
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """All kinds have been listed: from now on switches are served."""
+
+    nodes: int
+    pods: int
+
+
+Result: TypeAlias = Outcome | PortRefused | PortServed | Ready
+
+
+class Watched(msgspec.Struct, frozen=True):
+    """How the watch of a kind stands: since when it is stale, and why; None if it works."""
+
+    kind: str
+    listed: bool
+    stale_since: float | None = None
+    reason: str = ""
+
+
+class Brain:
+    """One controller. Nothing is written before all kinds have been listed."""
+
+    def __init__(self, network: Network, switchboard: Switchboard) -> None:
+        self._network = network
+        self._switchboard = switchboard
+        self._watched = {kind.name: Watched(kind.name, listed=False) for kind in KINDS}
+        self._held: list[SwitchEvent] = []
+        self._refused_since: dict[tuple[str, Refusal], float] = {}
+        self._told: set[tuple[str, Refusal]] = set()
+        self._port_events: dict[str, list[tuple[int, float]]] = {}
+
+    @property
+    def network(self) -> Network:
+        """What is known, believed and desired."""
+        return self._network
+
+    @property
+    def switchboard(self) -> Switchboard:
+        """The sessions with the switches."""
+        return self._switchboard
+
+    @property
+    def watched(self) -> tuple[Watched, ...]:
+        """How the watches of all kinds stand."""
+        return tuple(self._watched.values())
+
+    @property
+    def ready(self) -> bool:
+        """Whether all kinds have been listed."""
+        return all(watched.listed for watched in self._watched.values())
+
+    @property
+    def due(self) -> float:
+        """When `tick` must be called at the latest."""
+        told = (t + GRACE for key, t in self._refused_since.items() if key not in self._told)
+        return min(self._switchboard.due, min(told, default=float("inf")))
+
+    def heard(self, event: Event, now: float) -> list[Result]:
+        """What an event of the API server leads to."""
+        match event:
+            case Stale(kind, since, reason):
+                self._note(kind, stale_since=since, reason=reason)
+                return []
+            case Fresh(kind):
+                self._note(kind, stale_since=None, reason="")
+                return []
+            case Synced(kind):
+                return self._synced(event, kind, now)
+            case Changed() | Deleted():
+                return self._passed_on(self._object_changed(event), now)
+
+    def seen(self, event: SwitchEvent, now: float) -> list[Result]:
+        """What an event of a switch leads to."""
+        if not self.ready:
+            self._held.append(event)
+            return []
+        outcomes = self._switchboard.handle(event, self._network.nodes.keys(), now)
+        return self._followed(outcomes, now)
+
+    def tick(self, now: float) -> list[Result]:
+        """What the passing of time leads to."""
+        return [*self._followed(self._switchboard.tick(now), now), *self._overdue(now)]
+
+    def _synced(self, event: Synced, kind: AnyKind, now: float) -> list[Result]:
+        was_ready = self.ready
+        self._note(kind, listed=True, stale_since=None, reason="")
+        deltas = self._all_objects(event)
+        if was_ready or not self.ready:
+            return self._passed_on(deltas, now)
+        results: list[Result] = [Ready(len(self._network.nodes), len(self._network.pods))]
+        held, self._held = self._held, []
+        for switch_event in held:
+            results += self.seen(switch_event, now)
+        return results
+
+    def _all_objects(self, event: Synced) -> Deltas:
+        objects = event.objects.values()
+        if event.kind is NODE:
+            return self._network.set_nodes(o for o in objects if isinstance(o, Node))
+        if event.kind is POD:
+            return self._network.set_pods(o for o in objects if isinstance(o, Pod))
+        return {}
+
+    def _object_changed(self, event: Changed | Deleted) -> Deltas:
+        match event:
+            case Changed(_, _, Node() as node):
+                return self._network.put_node(node)
+            case Changed(_, _, Pod() as pod):
+                return self._network.put_pod(pod)
+            case Deleted(kind, key) if kind is NODE:
+                return self._network.drop_node(str(key))
+            case Deleted(kind, (namespace, name), uid) if kind is POD:
+                return self._network.drop_pod(PodRef(namespace, name), uid)
+            case _:
+                return {}
+
+    def _passed_on(self, deltas: Deltas, now: float) -> list[Result]:
+        """Hand every node's change to its session; end the sessions of nodes that are gone."""
+        outcomes: list[Outcome] = []
+        known = self._network.nodes.keys()
+        for session in list(self._switchboard):
+            if session.node not in known:
+                outcomes += self._switchboard.close(session.node, "its node left the cluster")
+        for node, delta in deltas.items():
+            current = self._switchboard.session(node)
+            if current is not None:
+                outcomes += current.changed(delta, now)
+        self._note_refusals(now)
+        return self._followed(outcomes, now)
+
+    def _followed(self, outcomes: Iterable[Outcome], now: float) -> list[Result]:
+        """The outcomes of sessions, and what they lead to in turn."""
+        results: list[Result] = []
+        for outcome in outcomes:
+            results.append(outcome)
+            match outcome:
+                case Admitted(node, _, ports):
+                    self._network.set_ports(node, ports)
+                    self._note_refusals(now)
+                    session = self._switchboard.session(node)
+                    if session is not None:
+                        desired = session.desire(self._network.ledger(node), now)
+                        results += self._followed(desired, now)
+                case PortsChanged(node, ports):
+                    deltas = self._network.set_ports(node, ports)
+                    self._port_events.setdefault(node, []).extend(
+                        (delta.revision, now) for delta in deltas.values()
+                    )
+                    results += self._passed_on(deltas, now)
+                case Acknowledged(node, revision):
+                    results += self._served(node, revision, now)
+                case Lost(node):
+                    self._port_events.pop(node, None)
+                case _:
+                    pass
+        return results
+
+    def _served(self, node: str, revision: int, now: float) -> list[Result]:
+        waiting = self._port_events.pop(node, [])
+        later = [item for item in waiting if item[0] > revision]
+        if later:
+            self._port_events[node] = later
+        return [PortServed(node, now - since) for wanted, since in waiting if wanted <= revision]
+
+    def _note_refusals(self, now: float) -> None:
+        present = set(self._network.refusals())
+        for key in self._refused_since.keys() - present:
+            del self._refused_since[key]
+            self._told.discard(key)
+        for key in present - self._refused_since.keys():
+            self._refused_since[key] = now
+
+    def _overdue(self, now: float) -> list[Result]:
+        overdue = [
+            key
+            for key, since in self._refused_since.items()
+            if key not in self._told and now - since >= GRACE
+        ]
+        self._told.update(overdue)
+        return [PortRefused(*key) for key in overdue]
+
+    def _note(self, kind: AnyKind, **changes: object) -> None:
+        self._watched[kind.name] = msgspec.structs.replace(self._watched[kind.name], **changes)

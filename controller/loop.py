@@ -1,0 +1,126 @@
+"""The controller's one thread that thinks: takes events from a queue, has the brain answer them,
+carries the commands out, and shows everybody what happened.
+
+Watches and connections have threads of their own, which only put events into the queue. So the
+brain needs no locks, and what others read of it is a snapshot that this thread made.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+from ovsnet import logs
+from ovsnet.api.events import Event as ApiEvent
+from ovsnet.controller.brain import Brain, Result
+from ovsnet.controller.notices import Close, Send
+from ovsnet.controller.openflow.events import Event as SwitchEvent
+
+_LONGEST_WAIT = 1.0
+
+
+class Switches(Protocol):
+    """Where commands go; `OpenFlowServer` is one."""
+
+    def send(self, connection: int, data: bytes) -> None:
+        """Send bytes to a switch."""
+
+    def end(self, connection: int, reason: str) -> None:
+        """End a connection."""
+
+
+class _FromApi:
+    __slots__ = ("event",)
+
+    def __init__(self, event: ApiEvent) -> None:
+        self.event = event
+
+
+class _FromSwitch:
+    __slots__ = ("event",)
+
+    def __init__(self, event: SwitchEvent) -> None:
+        self.event = event
+
+
+_Item: TypeAlias = _FromApi | _FromSwitch | Callable[[], None] | None
+
+
+class Loop:
+    """Runs a brain. `observe` is called with every result, in the loop's thread, in order."""
+
+    def __init__(
+        self,
+        brain: Brain,
+        clock: Callable[[], float],
+        observe: Callable[[Result], None],
+    ) -> None:
+        self._brain = brain
+        self._clock = clock
+        self._observe = observe
+        self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self._log = logs.get("controller")
+
+    @property
+    def depth(self) -> int:
+        """How many events wait."""
+        return self._queue.qsize()
+
+    def heard(self, event: ApiEvent) -> None:
+        """Take in an event of the API server; from any thread."""
+        self._queue.put(_FromApi(event))
+
+    def seen(self, event: SwitchEvent) -> None:
+        """Take in an event of a switch; from any thread."""
+        self._queue.put(_FromSwitch(event))
+
+    def call(self, work: Callable[[], None]) -> None:
+        """Have `work` done in the loop's thread, between events; from any thread."""
+        self._queue.put(work)
+
+    def stop(self) -> None:
+        """Make `run` return, once it has dealt with what came before; from any thread."""
+        self._queue.put(None)
+
+    def run(self, switches: Switches) -> None:
+        """Answer events until `stop`.
+
+        A fault while answering one is logged and does not end the loop: what it left undone, the
+        next comparison with the switch finds.
+        """
+        while True:
+            wait = min(_LONGEST_WAIT, max(0.0, self._brain.due - self._clock()))
+            try:
+                item = self._queue.get(timeout=wait) if wait else self._queue.get_nowait()
+            except queue.Empty:
+                self._carry_out(switches, lambda: self._brain.tick(self._clock()))
+                continue
+            if item is None:
+                return
+            self._answer(item, switches)
+
+    def _answer(
+        self, item: _FromApi | _FromSwitch | Callable[[], None], switches: Switches
+    ) -> None:
+        now = self._clock()
+        if isinstance(item, _FromApi):
+            heard = item.event
+            self._carry_out(switches, lambda: self._brain.heard(heard, now))
+        elif isinstance(item, _FromSwitch):
+            seen = item.event
+            self._carry_out(switches, lambda: self._brain.seen(seen, now))
+        else:
+            item()
+
+    def _carry_out(self, switches: Switches, answer: Callable[[], list[Result]]) -> None:
+        try:
+            for result in answer():
+                match result:
+                    case Send(connection, data):
+                        switches.send(connection, data)
+                    case Close(connection, reason):
+                        switches.end(connection, reason)
+                self._observe(result)
+        except Exception:
+            self._log.exception("an event could not be dealt with")
