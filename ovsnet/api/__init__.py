@@ -1,1 +1,41 @@
-"""The API edge: credentials, lists and watches of the Kubernetes API server."""
+"""The API edge: credentials, lists and watches of the Kubernetes API server.
+
+    connection = connect(Path("kubeconfig"))
+    watches = [Watch(connection, kind, queue.put) for kind in KINDS]
+
+Each watch tells its consumer of one kind of objects (`events`), as values of `ovsnet.model`.
+"""
+
+from ovsnet.api.connection import Connection, CredentialsError, connect
+from ovsnet.api.events import Changed, Deleted, Event, Fresh, Stale, Synced
+from ovsnet.api.namespace import NAMESPACE
+from ovsnet.api.node import NODE
+from ovsnet.api.objects import AnyKind, Key, Kind
+from ovsnet.api.pod import POD
+from ovsnet.api.reflector import Timing
+from ovsnet.api.watch import Watch, watch_node
+
+KINDS: tuple[AnyKind, ...] = (NODE, NAMESPACE, POD)
+"""Every kind that the network watches."""
+
+__all__ = [
+    "KINDS",
+    "NAMESPACE",
+    "NODE",
+    "POD",
+    "AnyKind",
+    "Changed",
+    "Connection",
+    "CredentialsError",
+    "Deleted",
+    "Event",
+    "Fresh",
+    "Key",
+    "Kind",
+    "Stale",
+    "Synced",
+    "Timing",
+    "Watch",
+    "connect",
+    "watch_node",
+]
