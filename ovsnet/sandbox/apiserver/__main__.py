@@ -158,6 +158,7 @@ async def _run(
 )
 @click.option("--bookmark-interval", default=Options.bookmark_interval, show_default=True)
 def main(
+    *,
     addresses: tuple[str, ...],
     in_namespaces: tuple[str, ...],
     kubeconfigs: tuple[str, ...],

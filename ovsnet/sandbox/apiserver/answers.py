@@ -74,7 +74,14 @@ class Presentation:
 
     def _table(self, items: Sequence[Stored], metadata: Object, header: bool = True) -> bytes:
         objects = (item.decode() for item in items)
-        made = table(columns_of(self.kind), objects, self.include, self.now, metadata, header)
+        made = table(
+            columns_of(self.kind),
+            objects,
+            self.include,
+            now=self.now,
+            metadata=metadata,
+            header=header,
+        )
         return msgspec.json.encode(made)
 
     def for_watch(self, clock: Callable[[], datetime]) -> Callable[[Stored], bytes]:

@@ -130,9 +130,7 @@ class ManagedFields:
                 self.owners[owner] = owned - fields
 
 
-def track(
-    kind: Kind, old: Object, new: Object, manager: str, now: str, subresource: str = ""
-) -> None:
+def track(kind: Kind, old: Object, new: Object, owner: Owner, now: str) -> None:
     """Account for an ordinary write in the managed fields of the new object, in place.
 
     Fields that changed are the writer's now; fields that went are nobody's. An object that was
@@ -147,7 +145,6 @@ def track(
     before, after = values_of(old, type_, _UNOWNED), values_of(new, type_, _UNOWNED)
     gone = frozenset(before.keys() - after.keys())
     changed = frozenset(path for path in after if path not in before or before[path] != after[path])
-    owner = Owner(manager, UPDATE, subresource)
     managed.take(gone)
     managed.take(changed, keep=owner)
     managed.give(owner, changed, now)
@@ -163,7 +160,7 @@ class Applied:
 
 
 def apply_configuration(
-    kind: Kind, live: Object | None, config: Object, manager: str, force: bool, now: str
+    kind: Kind, live: Object | None, config: Object, manager: str, *, force: bool, now: str
 ) -> Applied:
     """Merge an applied configuration into an object, or into nothing.
 

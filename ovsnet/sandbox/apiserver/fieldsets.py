@@ -37,7 +37,7 @@ def _key_element(item: Any, schema: Schema) -> str:
 
 def _child(schema: Schema, name: str) -> Schema:
     if schema.shape is Shape.STRUCT:
-        return schema.fields[name] if name in schema.fields else ANYTHING
+        return schema.fields.get(name, ANYTHING)
     return schema.item or ANYTHING
 
 

@@ -14,8 +14,8 @@ from ovsnet.sandbox.apiserver.answers import list_page, presentation
 from ovsnet.sandbox.apiserver.apply import check_applied
 from ovsnet.sandbox.apiserver.body import deletion_options, media_type, read_body, write_options
 from ovsnet.sandbox.apiserver.discovery import WITHOUT_RUNTIME
-from ovsnet.sandbox.apiserver.kinds import POD, Object
-from ovsnet.sandbox.apiserver.patching import APPLY_PATCH, patcher, unsupported_media
+from ovsnet.sandbox.apiserver.kinds import NAMESPACE, POD, Object
+from ovsnet.sandbox.apiserver.patching import APPLY_PATCH, patcher
 from ovsnet.sandbox.apiserver.registry import Registry, Write
 from ovsnet.sandbox.apiserver.request import (
     Target,
@@ -65,30 +65,46 @@ class ObjectHandlers:
 
     async def handle(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Answer a request. Raises ApiError."""
+        if not target.name:
+            return await self._handle_collection(request, target)
+        if not target.subresource:
+            return await self._handle_object(request, target)
+        if target.subresource == "status" and target.kind.has_status:
+            return await self._handle_part(request, target)
+        if target.subresource == "scale" and target.kind.scales:
+            return await self._scale(request, target)
+        return await self._handle_subresource(request, target)
+
+    async def _handle_subresource(self, request: web.Request, target: Target) -> web.StreamResponse:
         if (target.kind, target.subresource) in WITHOUT_RUNTIME:
             self._registry.get(target.kind, target.key)
             message = WITHOUT_RUNTIME[target.kind, target.subresource]
             raise ApiError(501, "NotImplemented", message)
-        if not target.name:
-            return await self._handle_collection(request, target)
         match request.method, target.subresource:
-            case "GET", "" | "status" if not target.watch and not flag(request.query, "watch"):
-                return self._answer(request, target, self._registry.get(target.kind, target.key))
-            case "GET", "":
-                return await self._watch(request, target)
-            case (("GET" | "PUT" | "PATCH"), "scale") if target.kind.scales:
-                return await self._scale(request, target)
-            case "PUT", "" | "status" | "finalize":
-                return await self._update(request, target)
-            case "PATCH", "" | "status":
-                return await self._patch(request, target)
-            case "DELETE", "":
-                return await self._delete(request, target)
             case "POST", "binding" | "eviction" if target.kind is POD:
                 return await self._post_to_pod(request, target)
-            case _, "":
-                raise method_not_allowed()
+            case "PUT", "finalize" if target.kind is NAMESPACE:
+                return await self._update(request, target)
         raise no_such_path()
+
+    async def _handle_object(self, request: web.Request, target: Target) -> web.StreamResponse:
+        watch = target.watch or flag(request.query, "watch")
+        if request.method == "GET" and watch:
+            return await self._watch(request, target)
+        if request.method == "DELETE":
+            return await self._delete(request, target)
+        return await self._handle_part(request, target)
+
+    async def _handle_part(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """What an object and its status have in common."""
+        match request.method:
+            case "GET":
+                return self._answer(request, target, self._registry.get(target.kind, target.key))
+            case "PUT":
+                return await self._update(request, target)
+            case "PATCH":
+                return await self._patch(request, target)
+        raise method_not_allowed()
 
     async def _handle_collection(self, request: web.Request, target: Target) -> web.StreamResponse:
         match request.method:
@@ -151,8 +167,6 @@ class ObjectHandlers:
         return self._answer(request, target, stored, 201, write)
 
     async def _update(self, request: web.Request, target: Target) -> web.Response:
-        if target.subresource == "status" and not target.kind.has_status:
-            raise no_such_path()
         write = write_options(request)
         body = await read_body(request)
         if not isinstance(body, dict):
@@ -161,8 +175,6 @@ class ObjectHandlers:
         return self._answer(request, target, stored, 200, write)
 
     async def _patch(self, request: web.Request, target: Target) -> web.Response:
-        if target.subresource == "status" and not target.kind.has_status:
-            raise no_such_path()
         write = write_options(request)
         body = await read_body(request)
         media = media_type(request)
@@ -234,6 +246,8 @@ class ObjectHandlers:
 
     async def _scale(self, request: web.Request, target: Target) -> web.Response:
         write = write_options(request)
+        if request.method not in ("GET", "PUT", "PATCH"):
+            raise method_not_allowed()
         if request.method == "GET":
             stored = self._registry.get(target.kind, target.key)
         else:
@@ -245,7 +259,5 @@ class ObjectHandlers:
                     return with_scale(obj, patcher(media, body, schema.of_definition(SCALE))(scale))
                 return with_scale(obj, body if isinstance(body, dict) else {})
 
-            if request.method == "PATCH" and media == APPLY_PATCH:
-                raise unsupported_media(media)
             stored = self._registry.change(target.kind, target.key, scaled, write, "scale")
         return json_response(msgspec.json.encode(scale_of(stored.decode())))

@@ -14,7 +14,7 @@ from typing import Any
 
 from ovsnet.sandbox.apiserver import schema
 from ovsnet.sandbox.apiserver.admission import Admission
-from ovsnet.sandbox.apiserver.apply import ManagedFields, apply_configuration, track
+from ovsnet.sandbox.apiserver.apply import UPDATE, ManagedFields, Owner, apply_configuration, track
 from ovsnet.sandbox.apiserver.defaults import set_defaults
 from ovsnet.sandbox.apiserver.kinds import KINDS, LEASE, NAMESPACE, POD, Kind, Object
 from ovsnet.sandbox.apiserver.status import (
@@ -106,7 +106,10 @@ class Registry:
         write: Write,
         fields: ManagedFields | None = None,
     ) -> Stored:
-        """Store a new object; `fields` as in `change`. Raises ApiError (400, 403, 404, 409, 422)."""
+        """Store a new object; `fields` as in `change`.
+
+        Raises ApiError: 400, 403 in a namespace that is going, 404 without one, 409, 422.
+        """
         obj = self._conform(kind, given, write)
         metadata = obj.setdefault("metadata", {})
         self._place(kind, namespace, metadata)
@@ -149,6 +152,7 @@ class Registry:
         key: Key,
         config: Object,
         write: Write,
+        *,
         force: bool,
         subresource: str = "",
     ) -> tuple[Stored, int]:
@@ -165,12 +169,14 @@ class Registry:
                 raise not_found(kind, key[1])
             if wanted["metadata"].setdefault("name", key[1]) != key[1]:
                 raise bad_request(f"metadata.name is not the name on the URL ({key[1]})")
-            applied = apply_configuration(kind, None, wanted, write.manager, force, now)
+            applied = apply_configuration(kind, None, wanted, write.manager, force=force, now=now)
             return self.create(kind, key[0], applied.obj, write, applied.fields), 201
         live = existing.decode()
-        applied = apply_configuration(kind, live, wanted, write.manager, force, now)
+        applied = apply_configuration(kind, live, wanted, write.manager, force=force, now=now)
         merged = applied.obj
-        changed = self.change(kind, key, lambda _: merged, write, subresource, applied.fields)
+        changed = self.change(
+            kind, key, lambda _: merged, write, subresource, fields=applied.fields
+        )
         return changed, 200
 
     def change(
@@ -180,6 +186,7 @@ class Registry:
         make: Callable[[Object], Object],
         write: Write,
         subresource: str = "",
+        *,
         fields: ManagedFields | None = None,
     ) -> Stored:
         """Replace an object by what `make` makes of it.
@@ -202,7 +209,8 @@ class Registry:
         if fields is not None:
             fields.write_to(new)
         else:
-            track(kind, old, new, write.manager, timestamp(self.sources.now()), subresource)
+            owner = Owner(write.manager, UPDATE, subresource)
+            track(kind, old, new, owner, timestamp(self.sources.now()))
         if _same(old, new):
             return before
         if write.dry_run:
@@ -280,7 +288,7 @@ class Registry:
         unknown: list[str] = []
         try:
             conforming: Object = schema.conform(schema.of_kind(kind), obj, unknown)
-        except schema.WrongType as error:
+        except schema.WrongTypeError as error:
             raise bad_request(f"{kind.kind} in version {kind.version!r}: {error}") from None
         warnings = [f'unknown field "{path}"' for path in unknown]
         if warnings and write.field_validation is FieldValidation.STRICT:

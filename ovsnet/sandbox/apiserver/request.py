@@ -63,7 +63,7 @@ def parse_path(path: str) -> Target:
     kind = BY_PATH.get((group, version, rest[0])) if rest else None
     if kind is None or len(rest) > 3 or (namespace is not None and not kind.namespaced):
         raise no_such_path()
-    name, subresource = (rest[1:] + ["", ""])[:2]
+    name, subresource = [*rest[1:], "", ""][:2]
     if kind.namespaced and name and namespace is None:
         raise no_such_path()
     if kind is NAMESPACE:

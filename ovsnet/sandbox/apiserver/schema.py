@@ -165,7 +165,7 @@ def of_kind(kind: Kind) -> Schema:
     return of_definition(kind.definition)
 
 
-class WrongType(ValueError):
+class WrongTypeError(ValueError):
     """A value of another JSON type than the field has; the message names field and types."""
 
 
@@ -198,34 +198,36 @@ _ACCEPTED: Mapping[Shape, tuple[type, ...]] = {
 def conform(schema: Schema, value: Any, unknown: list[str], path: str = "") -> Any:
     """The value with only known fields and no nulls, as a server keeps it.
 
-    The paths of unknown fields are appended to `unknown`. Raises WrongType.
+    The paths of unknown fields are appended to `unknown`. Raises WrongTypeError.
     """
     if schema.shape is Shape.FREE:
         return value
     accepted = _ACCEPTED[schema.shape]
     wrong_boolean = isinstance(value, bool) and schema.shape is not Shape.BOOLEAN
-    if not isinstance(value, accepted) or wrong_boolean:
-        raise WrongType(f"{path}: expected {schema.shape.value}, got {_described(value)}")
-    match schema.shape:
-        case Shape.STRUCT:
-            return _conform_struct(schema, value, unknown, path)
-        case Shape.MAP if schema.item is not None:
-            blank = "" if schema.item.shape is Shape.STRING else None
-            kept = {k: blank if v is None else v for k, v in value.items()}
-            return {
-                key: conform(schema.item, item, unknown, f"{path}.{key}")
-                for key, item in kept.items()
-                if item is not None
-            }
-        case Shape.LIST if schema.item is not None:
-            return [
-                conform(schema.item, item, unknown, f"{path}[{index}]")
-                for index, item in enumerate(value)
-                if item is not None
-            ]
-        case Shape.QUANTITY:
-            return str(value)
-    return value
+    fits = isinstance(value, accepted) and not wrong_boolean
+    if not fits:
+        raise WrongTypeError(f"{path}: expected {schema.shape.value}, got {_described(value)}")
+    if schema.shape is Shape.STRUCT:
+        return _conform_struct(schema, value, unknown, path)
+    if schema.shape is Shape.QUANTITY:
+        return str(value)
+    item = schema.item
+    if item is None:
+        return value
+    if schema.shape is Shape.LIST:
+        return [
+            conform(item, element, unknown, f"{path}[{index}]")
+            for index, element in enumerate(value)
+            if element is not None
+        ]
+    # A null among strings is an empty string, as Go decodes it.
+    blank = "" if item.shape is Shape.STRING else None
+    kept = {key: blank if element is None else element for key, element in value.items()}
+    return {
+        key: conform(item, element, unknown, f"{path}.{key}")
+        for key, element in kept.items()
+        if element is not None
+    }
 
 
 def _conform_struct(schema: Schema, value: Object, unknown: list[str], path: str) -> Object:

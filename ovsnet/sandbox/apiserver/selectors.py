@@ -76,9 +76,9 @@ class Selector:
     def exactly(self, key: str) -> str | None:
         """The one value that `key` must have, if the selector says so."""
         for requirement in self.requirements:
-            if requirement.key == key and requirement.operator is Operator.IN:
-                if len(requirement.values) == 1:
-                    return next(iter(requirement.values))
+            single = requirement.operator is Operator.IN and len(requirement.values) == 1
+            if requirement.key == key and single:
+                return next(iter(requirement.values))
         return None
 
 

@@ -56,10 +56,13 @@ class Allocations:
         for port in {*ports, spec.get("healthCheckNodePort")} - {None}:
             self._ports[port] += step
 
-    def holds(self, item: str | int) -> bool:
-        """Whether an address or a node port is taken."""
-        counter = self._addresses if isinstance(item, str) else self._ports
-        return counter[item] > 0  # type: ignore[index]
+    def holds_address(self, address: str) -> bool:
+        """Whether an address is taken."""
+        return self._addresses[address] > 0
+
+    def holds_port(self, port: int) -> bool:
+        """Whether a node port is taken."""
+        return self._ports[port] > 0
 
     def free_address(self, network: ServiceRange) -> str | None:
         """A free address of a range, or None.
@@ -74,13 +77,13 @@ class Allocations:
         for candidates in offsets:
             for offset in candidates:
                 address = str(network[offset])
-                if not self.holds(address):
+                if not self.holds_address(address):
                     return address
         return None
 
     def free_port(self, taken: set[int]) -> int | None:
         """A node port that neither a stored service nor `taken` holds, or None."""
-        return next((p for p in NODE_PORTS if not self.holds(p) and p not in taken), None)
+        return next((p for p in NODE_PORTS if not self.holds_port(p) and p not in taken), None)
 
 
 @dataclass
@@ -192,7 +195,9 @@ class _Preparation:
         elif ip_address(text) not in network:
             message = f"failed to allocate IP {text}: the provided network does not match {network}"
             self.causes.append(wrong(here, text, message))
-        elif self.allocations.holds(text) and text not in self.old_spec.get("clusterIPs", ()):
+        elif self.allocations.holds_address(text) and text not in self.old_spec.get(
+            "clusterIPs", ()
+        ):
             message = f"failed to allocate IP {text}: provided IP is already allocated"
             self.causes.append(wrong(here, text, message))
         return text
@@ -238,7 +243,7 @@ class _Preparation:
                 f"{NODE_PORTS.start}-{NODE_PORTS.stop - 1}"
             )
             self.causes.append(wrong(here, port, message))
-        elif self.allocations.holds(port) and port not in held:
+        elif self.allocations.holds_port(port) and port not in held:
             self.causes.append(wrong(here, port, "provided port is already allocated"))
 
     def _health_check(self, taken: set[int]) -> None:

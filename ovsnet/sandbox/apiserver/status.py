@@ -28,6 +28,7 @@ class ApiError(Exception):
         code: int,
         reason: str,
         message: str,
+        *,
         kind: Kind | None = None,
         name: str = "",
         causes: Sequence[Cause] = (),
@@ -93,7 +94,7 @@ def bad_request(message: str) -> ApiError:
 
 def not_found(kind: Kind, name: str) -> ApiError:
     """404: no such object."""
-    return ApiError(404, "NotFound", f'{kind.resource} "{name}" not found', kind, name)
+    return ApiError(404, "NotFound", f'{kind.resource} "{name}" not found', kind=kind, name=name)
 
 
 def no_such_path() -> ApiError:
@@ -103,13 +104,15 @@ def no_such_path() -> ApiError:
 
 def already_exists(kind: Kind, name: str) -> ApiError:
     """409: the name is taken."""
-    return ApiError(409, "AlreadyExists", f'{kind.resource} "{name}" already exists', kind, name)
+    return ApiError(
+        409, "AlreadyExists", f'{kind.resource} "{name}" already exists', kind=kind, name=name
+    )
 
 
 def conflict(kind: Kind, name: str, why: str) -> ApiError:
     """409: the object is not what the client thinks it is."""
     message = f'Operation cannot be fulfilled on {kind.resource} "{name}": {why}'
-    return ApiError(409, "Conflict", message, kind, name)
+    return ApiError(409, "Conflict", message, kind=kind, name=name)
 
 
 MODIFIED = (
@@ -120,9 +123,8 @@ MODIFIED = (
 
 def forbidden(kind: Kind, name: str, why: str, causes: Sequence[Cause] = ()) -> ApiError:
     """403: refused by a rule."""
-    return ApiError(
-        403, "Forbidden", f'{kind.resource} "{name}" is forbidden: {why}', kind, name, causes
-    )
+    message = f'{kind.resource} "{name}" is forbidden: {why}'
+    return ApiError(403, "Forbidden", message, kind=kind, name=name, causes=causes)
 
 
 def method_not_allowed() -> ApiError:
@@ -137,9 +139,8 @@ def invalid(kind: Kind, name: str, causes: Iterable[Cause]) -> ApiError:
     texts = [f"{c.field}: {c.message}" for c in listed]
     joined = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
     qualified = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
-    return ApiError(
-        422, "Invalid", f'{qualified} "{name}" is invalid: {joined}', kind, name, listed
-    )
+    message = f'{qualified} "{name}" is invalid: {joined}'
+    return ApiError(422, "Invalid", message, kind=kind, name=name, causes=listed)
 
 
 def expired(message: str) -> ApiError:

@@ -44,31 +44,31 @@ def parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)
 
 
+_MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86400, 365 * 86400
+_FORMS = (
+    (2 * _MINUTE, 1, "s", 0, ""),
+    (10 * _MINUTE, _MINUTE, "m", 1, "s"),
+    (3 * _HOUR, _MINUTE, "m", 0, ""),
+    (8 * _HOUR, _HOUR, "h", _MINUTE, "m"),
+    (2 * _DAY, _HOUR, "h", 0, ""),
+    (8 * _DAY, _DAY, "d", _HOUR, "h"),
+    (2 * _YEAR, _DAY, "d", 0, ""),
+    (8 * _YEAR, _YEAR, "y", _DAY, "d"),
+)
+"""Below how many seconds which unit is used, and which second unit (0 for none)."""
+
+
 def duration(elapsed: timedelta) -> str:
     """A time span in the short form of kubectl: 5s, 3m12s, 47m, 5h3m, 2d4h, 40d, 3y12d."""
     seconds = int(elapsed.total_seconds())
     if seconds < 0:
         return "0s" if seconds >= -1 else "<invalid>"
-    if seconds < 120:
-        return f"{seconds}s"
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
-    if minutes < 10:
-        return _two(minutes, "m", seconds % 60, "s")
-    if hours < 3:
-        return f"{minutes}m"
-    if hours < 8:
-        return _two(hours, "h", minutes % 60, "m")
-    if hours < 48:
-        return f"{hours}h"
-    if days < 8:
-        return _two(days, "d", hours % 24, "h")
-    if days < 730:
-        return f"{days}d"
-    return _two(days // 365, "y", days % 365, "d") if days < 2920 else f"{days // 365}y"
-
-
-def _two(large: int, large_unit: str, small: int, small_unit: str) -> str:
-    return f"{large}{large_unit}" + (f"{small}{small_unit}" if small else "")
+    for below, large, large_unit, small, small_unit in _FORMS:
+        if seconds < below:
+            whole, rest = divmod(seconds, large)
+            part = rest // small if small else 0
+            return f"{whole}{large_unit}" + (f"{part}{small_unit}" if part else "")
+    return f"{seconds // _YEAR}y"
 
 
 def age_since(text: str | None, now: datetime) -> str:
@@ -105,6 +105,7 @@ def table(
     columns: Sequence[Column],
     objects: Iterable[Object],
     include: IncludeObject,
+    *,
     now: datetime,
     metadata: Object,
     header: bool = True,

@@ -20,10 +20,31 @@ from ovsnet.sandbox.apiserver.validation_specs import SPEC_RULES
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _SERVICE_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_DNS_LABELS = frozenset({kinds.NAMESPACE, kinds.SERVICE})
 _PATH_NAMES = frozenset(
     {kinds.ROLE, kinds.ROLE_BINDING, kinds.CLUSTER_ROLE, kinds.CLUSTER_ROLE_BINDING}
 )
+
+
+def _label_problem(name: str, pattern: re.Pattern[str], rfc: str) -> str:
+    if len(name) > 63:
+        return "must be no more than 63 characters"
+    if pattern.fullmatch(name):
+        return ""
+    return (
+        f"a lowercase RFC {rfc} label must consist of lower case alphanumeric characters "
+        "or '-', and must start and end with an alphanumeric character"
+    )
+
+
+def _subdomain_problem(name: str) -> str:
+    if len(name) > 253:
+        return "must be no more than 253 characters"
+    if _SUBDOMAIN.fullmatch(name):
+        return ""
+    return (
+        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, "
+        "'-' or '.', and must start and end with an alphanumeric character"
+    )
 
 
 def name_problem(kind: Kind, name: str) -> str:
@@ -31,25 +52,11 @@ def name_problem(kind: Kind, name: str) -> str:
     if kind in _PATH_NAMES:
         bad = name in (".", "..") or "/" in name or "%" in name
         return "may not be '.' or '..' nor contain '/' or '%'" if bad else ""
-    if kind in _DNS_LABELS:
-        pattern = _SERVICE_LABEL if kind is kinds.SERVICE else _LABEL
-        rfc = "1035" if kind is kinds.SERVICE else "1123"
-        if len(name) > 63:
-            return "must be no more than 63 characters"
-        if not pattern.fullmatch(name):
-            return (
-                f"a lowercase RFC {rfc} label must consist of lower case alphanumeric characters "
-                "or '-', and must start and end with an alphanumeric character"
-            )
-        return ""
-    if len(name) > 253:
-        return "must be no more than 253 characters"
-    if not _SUBDOMAIN.fullmatch(name):
-        return (
-            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, "
-            "'-' or '.', and must start and end with an alphanumeric character"
-        )
-    return ""
+    if kind is kinds.SERVICE:
+        return _label_problem(name, _SERVICE_LABEL, "1035")
+    if kind is kinds.NAMESPACE:
+        return _label_problem(name, _LABEL, "1123")
+    return _subdomain_problem(name)
 
 
 def label_causes(labels: Mapping[str, str], field: str) -> list[Cause]:

@@ -1,4 +1,4 @@
-"""Watches as they go over the wire: events as lines of JSON until the client or the time ends it."""
+"""Watches as they go over the wire: events as lines of JSON, until client or time end them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Watchers:
         self._stopping = False
         store.subscribe(self._wake)
 
-    def _wake(self, kind: Kind, change: Change) -> None:
+    def _wake(self, kind: Kind, _: Change) -> None:
         for event in self._open.get(kind, ()):
             event.set()
 

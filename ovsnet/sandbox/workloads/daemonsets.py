@@ -46,9 +46,9 @@ def target_node(pod: Pod) -> str:
 
 def _tolerations(template: Object) -> list[Object]:
     present: list[Object] = list(template["spec"].get("tolerations", ()))
-    wanted = _TOLERATED
+    wanted = list(_TOLERATED)
     if template["spec"].get("hostNetwork"):
-        wanted += (("node.kubernetes.io/network-unavailable", "NoSchedule"),)
+        wanted.append(("node.kubernetes.io/network-unavailable", "NoSchedule"))
     return present + [
         {"key": key, "operator": "Exists", "effect": effect} for key, effect in wanted
     ]

@@ -176,7 +176,7 @@ def _first_size(deployment: Object, old: Sequence[Object]) -> int:
         return desired
     if deployment["spec"]["strategy"]["type"] == "Recreate":
         return 0
-    total = sum(rs["spec"]["replicas"] for rs in old)
+    total: int = sum(rs["spec"]["replicas"] for rs in old)
     return max(0, min(desired, desired + bounds(deployment)[0] - total))
 
 

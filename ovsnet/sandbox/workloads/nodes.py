@@ -28,7 +28,7 @@ def free_range(cluster: PodRange, used: Sequence[PodRange]) -> PodRange | None:
     first = int(cluster.network_address)
     taken: set[int] = set()
     for other in used:
-        if other.version != cluster.version or not cluster.overlaps(other):  # type: ignore[arg-type]
+        if other.version != cluster.version or not cluster.overlaps(other):
             continue
         low = max(0, (int(other.network_address) - first) // size)
         high = (min(int(other.broadcast_address), int(cluster.broadcast_address)) - first) // size

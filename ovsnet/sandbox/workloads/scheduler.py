@@ -49,7 +49,7 @@ class Cluster:
         return [pod for pod in self.pods_on(node).values() if not pod.finished]
 
 
-def _node_reason(pod: Pod, node: Node, cluster: Cluster) -> str:
+def _node_reason(pod: Pod, node: Node) -> str:
     """Why the node itself cannot take the pod; empty if it can."""
     spec = pod.spec
     if not matches_selector(spec.node_selector, node) or not matches_affinity(spec.affinity, node):
@@ -61,6 +61,11 @@ def _node_reason(pod: Pod, node: Node, cluster: Cluster) -> str:
     taint = untolerated_taint(spec.tolerations, node)
     if taint is not None:
         return f"node(s) had untolerated taint {{{taint.get('key')}: {taint.get('value', '')}}}"
+    return ""
+
+
+def _room_reason(pod: Pod, node: Node, cluster: Cluster) -> str:
+    """Why there is no room on the node; empty if there is."""
     living = cluster.living(node.metadata.name)
     if len(living) >= int(node.status.allocatable.get("pods", MOST_PODS)):
         return "Too many pods"
@@ -171,7 +176,7 @@ def _spread_reason(pod: Pod, node: Node, cluster: Cluster) -> str:
 
 def reason_against(pod: Pod, node: Node, cluster: Cluster) -> str:
     """Why a pod cannot run on a node; empty if it can."""
-    reason = _node_reason(pod, node, cluster)
+    reason = _node_reason(pod, node) or _room_reason(pod, node, cluster)
     if not reason and (cluster.has_anti_affinity or pod.spec.affinity):
         reason = _affinity_reason(pod, node, cluster)
     return reason or _spread_reason(pod, node, cluster)

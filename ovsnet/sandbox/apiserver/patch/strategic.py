@@ -37,7 +37,7 @@ def apply_strategic_patch(document: Object, patch: Any, schema: Schema) -> Objec
 
 def _field_schema(schema: Schema, name: str) -> Schema:
     if schema.shape is Shape.STRUCT:
-        return schema.fields.get(name, ANYTHING) if name in schema.fields else ANYTHING
+        return schema.fields.get(name, ANYTHING)
     return schema.item or ANYTHING
 
 
@@ -52,20 +52,13 @@ def _merge_object(old: Object, patch: Object, schema: Schema) -> Object | None:
             return None
         case other:
             raise PatchError(f"{other!r} is no {DIRECTIVE} directive")
-    result = dict(old)
-    if RETAIN in patch:
-        result = {name: value for name, value in result.items() if name in patch[RETAIN]}
-    for name, value in patch.items():
-        if name.startswith(DELETE_VALUES):
-            field = name.removeprefix(DELETE_VALUES)
-            result[field] = [item for item in result.get(field) or [] if item not in value]
+    result = _without_unwanted(old, patch)
     for name, value in patch.items():
         if name.startswith("$"):
             continue
-        if value is None:
-            result.pop(name, None)
-            continue
-        merged = _merge_value(name, result.get(name), value, _field_schema(schema, name), patch)
+        merged = None
+        if value is not None:
+            merged = _merge_value(name, result.get(name), value, _field_schema(schema, name))
         if merged is None:
             result.pop(name, None)
         else:
@@ -78,7 +71,18 @@ def _merge_object(old: Object, patch: Object, schema: Schema) -> Object | None:
     return result
 
 
-def _merge_value(name: str, old: Any, patch: Any, schema: Schema, whole: Object) -> Any:
+def _without_unwanted(old: Object, patch: Object) -> Object:
+    """The object less what `$retainKeys` and `$deleteFromPrimitiveList` say is to go."""
+    kept = patch.get(RETAIN, old)
+    result = {name: value for name, value in old.items() if name in kept}
+    for name, values in patch.items():
+        field = name.removeprefix(DELETE_VALUES)
+        if field != name and field in result:
+            result[field] = [item for item in result[field] if item not in values]
+    return result
+
+
+def _merge_value(name: str, old: Any, patch: Any, schema: Schema) -> Any:
     if isinstance(patch, dict):
         if "replace" in schema.merge.strategies:
             return _fresh(patch, schema)
