@@ -72,7 +72,12 @@ class Address(click.ParamType):
     help="Seconds between two comparisons of all flows of a switch with what they should be.",
 )
 @click.option("--log-level", type=click.Choice(logs.LEVELS), default="info", show_default=True)
-@click.option("--log-format", type=click.Choice(logs.FORMATS), default="logfmt", show_default=True)
+@click.option(
+    "--log-format",
+    type=click.Choice([str(f) for f in logs.FORMATS]),
+    default="logfmt",
+    show_default=True,
+)
 def main(
     kubeconfig: Path | None,
     listen: tuple[tuple[str, int], ...],
