@@ -72,7 +72,14 @@ def decide(seen: Observed) -> Repairs:
             adopt.append(_record(port.name, port.owner))
         else:
             unplug.append(port.name)
-    return Repairs(*map(tuple, (remove, forget, plug, adopt, unplug, strangers)))
+    return Repairs(
+        tuple(remove),
+        tuple(forget),
+        tuple(plug),
+        tuple(adopt),
+        tuple(unplug),
+        tuple(strangers),
+    )
 
 
 def _is_of(owner: PortOwner | None, record: Record) -> bool:

@@ -12,8 +12,10 @@ import click
 
 from ovsnet import api, logs, model, names
 from ovsnet.cni import config as options
+from ovsnet.cni.check import Checker
 from ovsnet.cni.config import Config, ConfigError
-from ovsnet.cni.endpoint import Edges, Endpoints
+from ovsnet.cni.edges import Edges, no_checkpoint
+from ovsnet.cni.endpoint import Endpoints
 from ovsnet.cni.housekeeping import Housekeeping
 from ovsnet.cni.keeper import Keeper
 from ovsnet.cni.node import Node
@@ -23,6 +25,7 @@ from ovsnet.cni.ranges import NodeRanges
 from ovsnet.cni.server import Server
 from ovsnet.cni.source import FixedSource, NodeSource, WatchedSource
 from ovsnet.cni.store import Store
+from ovsnet.cni.teardown import Teardown
 from ovsnet.cni.verbs import Plugin
 
 _log = logs.get("agent")
@@ -60,7 +63,7 @@ class Agent:
         self,
         config: Config,
         source: NodeSource,
-        checkpoint: Callable[[str], None] = lambda step: None,
+        checkpoint: Callable[[str], None] = no_checkpoint,
     ) -> None:
         self._store = Store(Path(config.state_dir) / "agent.db", config.quarantine)
         self._database = Database(Path(config.ovsdb))
@@ -72,15 +75,18 @@ class Agent:
             node=node,
             closer=self._closer,
             bridge=config.bridge,
+            ovs_rundir=Path(config.ovs_rundir),
             boot_id=_BOOT_ID.read_text().strip(),
             deadline=config.deadline,
             checkpoint=checkpoint,
         )
-        self._endpoints = Endpoints(edges)
-        housekeeping = Housekeeping(edges, self._endpoints)
+        self._teardown = Teardown(edges)
+        endpoints = Endpoints(edges, self._teardown)
+        housekeeping = Housekeeping(edges, endpoints, self._teardown)
         tables = {table.value: table.text for table in names.Table}
         self._keeper = Keeper(config, source, self._database, node, housekeeping, tables)
-        self._server = Server(Path(config.socket), Plugin(self._endpoints).answer)
+        plugin = Plugin(endpoints, self._teardown, Checker(edges))
+        self._server = Server(Path(config.socket), plugin.answer)
 
     def start(self) -> None:
         """Answer calls and keep the node in shape, in threads of their own."""
@@ -91,13 +97,13 @@ class Agent:
         """Finish what is under way. Running pods, the bridge and the configuration stay."""
         self._server.stop()
         self._keeper.stop()
-        self._endpoints.stop()
+        self._teardown.stop()
         self._closer.stop()
         self._database.close()
         self._store.close()
 
 
-def run(config: Config, checkpoint: Callable[[str], None] = lambda step: None) -> None:
+def run(config: Config, checkpoint: Callable[[str], None] = no_checkpoint) -> None:
     """Run the agent until SIGTERM or SIGINT.
 
     Raises:

@@ -73,6 +73,19 @@ class IpamPlugin:
         """
         self._run("CHECK")
 
+    def collect(self, version: str) -> None:
+        """GC, if the plugin speaks a version that has it.
+
+        Raises:
+            CniError: see `add`.
+        """
+        try:
+            spoken = json.loads(self._run("VERSION"))["supportedVersions"]
+        except (ValueError, TypeError, KeyError, CniError):
+            return
+        if version in spoken:
+            self._run("GC")
+
     def _executable(self) -> Path:
         for directory in self.path:
             candidate = Path(directory) / self.kind

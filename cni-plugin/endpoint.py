@@ -1,83 +1,37 @@
-"""A pod's endpoint: its record, address, pair and port, made in order and taken down in order.
+"""A pod's endpoint: its record, address, pair and port, made in order, or not at all.
 
-Nothing is made before it is on record and nothing leaves the record before it is gone. Whatever
-the agent's death interrupts is therefore found again by `dismantle`, which is also the undo of a
-failed ADD, the whole of a DEL, and what garbage collection calls: it takes any record and may be
-repeated.
-
-`checkpoint` is called between any two steps with the name of the one just done.
+Nothing is made before it is on record, so whatever the agent's death interrupts is found again
+and taken down by `teardown`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ovsnet import logs
-from ovsnet.cni import delegate, links, netns, podside, ports, result
-from ovsnet.cni.conf import PLUGIN_TYPE, Attachment, PodRef, Request
+from ovsnet.cni import datapath, delegate, links, netns, podside, ports, result
+from ovsnet.cni.conf import Attachment, PodRef, Request
+from ovsnet.cni.diagnosis import Silence
+from ovsnet.cni.edges import Edges, pod_key
 from ovsnet.cni.errors import CniError, Code, try_again
-from ovsnet.cni.locks import Busy, KeyedLocks
-from ovsnet.cni.netlink import Netlink, NetlinkError
-from ovsnet.cni.node import Network, Node, NotReady
-from ovsnet.cni.ovsdb import Database, DatabaseUnreachable, TransactionError
-from ovsnet.cni.probe import Closer, quickly_then_slowly
+from ovsnet.cni.locks import Busy
+from ovsnet.cni.node import Network, NotReady
+from ovsnet.cni.ovsdb import DatabaseUnreachable, TransactionError
+from ovsnet.cni.probe import quickly_then_slowly
 from ovsnet.cni.ranges import Addresses
-from ovsnet.cni.removal import Remover
-from ovsnet.cni.store import (
-    AddressTaken,
-    PortNamesTaken,
-    RangeExhausted,
-    Record,
-    State,
-    Store,
-)
+from ovsnet.cni.store import AddressTaken, PortNamesTaken, RangeExhausted, Record, State
+from ovsnet.cni.teardown import Teardown, TeardownError
 
 _log = logs.get("endpoint")
 
 
-@dataclass(frozen=True)
-class Edges:
-    """What endpoints are made with."""
-
-    store: Store
-    database: Database
-    node: Node
-    closer: Closer
-    bridge: str
-    boot_id: str
-    deadline: float
-    """Seconds that an ADD may take."""
-    locks: KeyedLocks = field(default_factory=KeyedLocks)
-    checkpoint: Callable[[str], None] = lambda step: None
-    clock: Callable[[], float] = time.monotonic
-    wall: Callable[[], float] = time.time
-
-
 class Endpoints:
-    """Makes and takes down endpoints. Safe to use from many threads."""
+    """Makes endpoints. Safe to use from many threads."""
 
-    def __init__(self, edges: Edges) -> None:
+    def __init__(self, edges: Edges, teardown: Teardown) -> None:
         self._edges = edges
-        self._mine = threading.local()
-        self._remover = Remover(self._finish_later)
-
-    def stop(self) -> None:
-        """Finish removals that are under way in the background."""
-        self._remover.stop()
-
-    @property
-    def _netlink(self) -> Netlink:
-        """This thread's netlink socket in the node's namespace."""
-        found = getattr(self._mine, "netlink", None)
-        if found is None:
-            found = self._mine.netlink = Netlink()
-        assert isinstance(found, Netlink)
-        return found
+        self._teardown = teardown
 
     def add(
         self, request: Request, namespace: int, given_up: Callable[[], bool]
@@ -187,7 +141,7 @@ class Endpoints:
             port is not None
             and port.owner is not None
             and port.owner.attachment == record.attachment
-            and any(link.name == record.port for link in links.links(self._netlink))
+            and any(link.name == record.port for link in links.links(self._edges.netlink()))
         )
 
     def _find(self, name: str) -> ports.SwitchPort | None:
@@ -198,8 +152,8 @@ class Endpoints:
 
     def _dismantle_or_fail(self, record: Record, *, superseded: bool = False) -> None:
         try:
-            self.dismantle(record, superseded=superseded)
-        except (DatabaseUnreachable, TransactionError, NetlinkError, CniError) as error:
+            self._teardown.dismantle(record, superseded=superseded)
+        except TeardownError as error:
             raise try_again(
                 f"what is left of an earlier attempt for pod {record.pod.text} cannot be removed:"
                 f" {error}"
@@ -246,7 +200,7 @@ class Endpoints:
         finally:
             edges.closer.close(probe.socket)
         if not answered:
-            raise self._silence(record, given_up())
+            raise self._unanswered(record, given_up())
         edges.checkpoint("answered")
         made = result.success(
             record.port,
@@ -295,7 +249,7 @@ class Endpoints:
             namespace,
             network.mtu,
         )
-        self._netlink.run(links.create_veth(veth))
+        edges.netlink().run(links.create_veth(veth))
         edges.checkpoint("linked")
         self.plug(record)
         edges.checkpoint("plugged")
@@ -319,104 +273,31 @@ class Endpoints:
         )
         edges.database.transact(ports.attach_operations(edges.bridge, record.port, owner))
 
-    def _silence(self, record: Record, given_up: bool) -> CniError:
-        """Why nothing answered for the gateway, in an operator's words."""
+    def _unanswered(self, record: Record, given_up: bool) -> CniError:
+        """The error that says why nothing let the pod in.
+
+        If it was the controller, two ports of one name may be the reason: the next attempt uses
+        another.
+        """
         edges = self._edges
-        pod = record.pod.text
         assert record.port is not None
         if given_up:
-            return try_again(f"the container runtime gave up on pod {pod}")
-        within = f"within {edges.deadline:g} s"
+            return try_again(f"the container runtime gave up on pod {record.pod.text}")
         try:
-            port = ports.find(edges.database, record.port)
-            controllers = ports.controllers_connected(edges.database, edges.bridge)
+            silence = Silence(
+                record.pod.text,
+                record.port,
+                edges.bridge,
+                edges.deadline,
+                ports.find(edges.database, record.port),
+                ports.controllers_connected(edges.database, edges.bridge),
+                datapath.switch_answers(edges.ovs_rundir),
+            )
         except DatabaseUnreachable as error:
             return try_again(f"Open vSwitch's database does not answer: {error}")
-        if port is None:
-            return try_again(f"port {record.port} of pod {pod} was removed from {edges.bridge}")
-        if port.ofport is None:
-            return try_again(
-                f"Open vSwitch did not take up port {record.port} of pod {pod} {within}; is"
-                " ovs-vswitchd running?"
-            )
-        if port.ofport < 0:
-            return try_again(
-                f"Open vSwitch cannot use port {record.port} of pod {pod}: {port.error}"
-            )
-        if not any(controllers.values()):
-            targets = ", ".join(sorted(controllers)) or "none is configured"
-            return try_again(
-                f"the switch has no connection to a controller ({targets}), so nothing lets pod"
-                f" {pod} in"
-            )
-        edges.store.failed_attempt(record.pod)
-        return try_again(
-            f"the controller is connected but installed no flows for port {record.port} of pod"
-            f" {pod} {within}; `ovsnet status` lists refused ports and why"
-        )
-
-    def delete(self, request: Request) -> None:
-        """DEL: the pod is off the network when this returns, its addresses are not in use.
-
-        Succeeds when nothing is left or ever was, and also while Open vSwitch is away: then the
-        pair is gone and the port's row is removed later.
-
-        Raises:
-            CniError: a delegated IPAM plugin failed, or another request holds the pod.
-        """
-        edges = self._edges
-        record = edges.store.get(request.attachment)
-        if record is None:
-            if request.conf.ipam is not None and request.conf.ipam.get("type") != PLUGIN_TYPE:
-                delegate.of_request(request).delete()
-            return
-        try:
-            with edges.locks.held(pod_key(record.pod), edges.deadline):
-                # It may have ended, or begun anew, while we waited.
-                current = edges.store.get(request.attachment)
-                unplugged = current if current is not None and self._delete(current) else None
-        except Busy:
-            raise try_again(
-                f"an earlier request for pod {record.pod.text} is still under way"
-            ) from None
-        if unplugged is not None:
-            self._remover.submit(unplugged)
-
-    def _delete(self, record: Record) -> bool:
-        """Take the port off the bridge; True if the rest may be done in the background."""
-        if record.state is State.SUPERSEDED:
-            self._edges.store.end(record.attachment, self._edges.wall())
-            return False
-        try:
-            self.unplug(record)
-        except (DatabaseUnreachable, TransactionError) as error:
-            _log.warning(
-                "port stays in the database for now",
-                pod=record.pod.text,
-                port=record.port,
-                error=error,
-            )
-            return False
-        if record.delegate:
-            self.finish([record])
-            return False
-        return True
-
-    def _finish_later(self, records: Sequence[Record]) -> None:
-        """Finish removals in the background, each if it is still the same one.
-
-        A pod that somebody else holds is left to them: an ADD removes what it finds, a DEL hands
-        it in again. Waiting here would hold up all the other pods.
-        """
-        with contextlib.ExitStack() as held:
-            current = []
-            for key, group in _by_pod(records).items():
-                try:
-                    held.enter_context(self._edges.locks.held(key, 0))
-                except Busy:
-                    continue
-                current += [self._edges.store.get(record.attachment) for record in group]
-            self.finish([c for c in current if c is not None and c.state is State.REMOVING])
+        if silence.refused:
+            edges.store.failed_attempt(record.pod)
+        return try_again(silence.explain())
 
     def _undo(self, attachment: Attachment, error: BaseException) -> None:
         """Take down a failed attempt. What cannot be removed now stays on record for later."""
@@ -425,68 +306,11 @@ class Endpoints:
             return
         _log.warning("ADD failed", pod=record.pod.text, port=record.port, error=str(error))
         try:
-            self.dismantle(record)
-        except (DatabaseUnreachable, TransactionError, NetlinkError, CniError) as left:
+            self._teardown.dismantle(record)
+        except TeardownError as left:
             _log.error(
                 "undo is not complete yet", pod=record.pod.text, port=record.port, error=left
             )
-
-    def dismantle(self, record: Record, *, superseded: bool = False) -> None:
-        """Take down everything of a record, then end it. The caller holds the pod's lock.
-
-        Raises:
-            DatabaseUnreachable, TransactionError, NetlinkError, CniError: something is left and
-                the record stays; the pair is gone all the same if it could be removed at all.
-        """
-        self.unplug(record)
-        self.finish([record], superseded=superseded)
-
-    def unplug(self, record: Record) -> None:
-        """Take the port off the bridge, the part of a removal that DEL waits for.
-
-        Raises:
-            DatabaseUnreachable, TransactionError: the port is still in the database.
-        """
-        edges = self._edges
-        if record.state is not State.REMOVING:
-            edges.store.removing(record.attachment)
-        edges.checkpoint("removing")
-        if record.port is not None:
-            try:
-                ports.detach(edges.database, edges.bridge, record.port)
-            except (DatabaseUnreachable, TransactionError):
-                self._netlink.run([links.delete_link(record.port)])
-                raise
-        edges.checkpoint("unplugged")
-
-    def finish(self, records: Sequence[Record], *, superseded: bool = False) -> None:
-        """Delete the pairs, release the addresses, end the records. The caller holds the pods.
-
-        Raises:
-            NetlinkError, CniError: something is left and its record stays.
-        """
-        edges = self._edges
-        names = [record.port for record in records if record.port is not None]
-        if names:
-            self._netlink.run(links.delete_links(names))
-        edges.checkpoint("unlinked")
-        for record in records:
-            if record.delegate:
-                delegate.of_record(record.delegate).delete()
-                edges.checkpoint("released")
-            edges.store.end(record.attachment, edges.wall(), superseded=superseded)
-
-
-def pod_key(pod: PodRef) -> tuple[str, str]:
-    """What a pod's lock goes by: its name, under which a new one follows the old."""
-    return pod.namespace, pod.name
-
-
-def _by_pod(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        groups.setdefault(pod_key(record.pod), []).append(record)
-    return groups
 
 
 def _usable(namespace: int, path: str) -> str:

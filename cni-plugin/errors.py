@@ -25,6 +25,8 @@ class Code(enum.IntEnum):
     LIMITED = 51
     INTERNAL = 100
     """Not the specification's: a fault in the plugin itself."""
+    CHECK_FAILED = 101
+    """Not the specification's: CHECK found something that is not as ADD left it."""
 
 
 class CniError(Exception):

@@ -35,7 +35,7 @@ class Gateway:
 
     def wanted_routes(self, index: int) -> frozenset[links.Route]:
         """One route per pod range of the cluster, of the families that the node has."""
-        ways = {
+        ways: dict[int, tuple[links.Address, links.Address | None]] = {
             4: (names.ROUTER_IPV4, self.addresses.ipv4),
             6: (names.ROUTER_IPV6, self.addresses.ipv6),
         }

@@ -8,13 +8,15 @@ from ovsnet import logs
 from ovsnet.cni import adopt, links, ports, result
 from ovsnet.cni.adopt import Observed, Repairs
 from ovsnet.cni.conf import PodRef
-from ovsnet.cni.endpoint import Edges, Endpoints, pod_key
+from ovsnet.cni.edges import Edges, pod_key
+from ovsnet.cni.endpoint import Endpoints
 from ovsnet.cni.errors import CniError
 from ovsnet.cni.locks import Busy
 from ovsnet.cni.netlink import Netlink, NetlinkError
 from ovsnet.cni.node import Network
 from ovsnet.cni.ovsdb import TransactionError
 from ovsnet.cni.store import Record
+from ovsnet.cni.teardown import Teardown
 
 _log = logs.get("housekeeping")
 
@@ -22,8 +24,9 @@ _log = logs.get("housekeeping")
 class Housekeeping:
     """Brings records, switch and kernel together."""
 
-    def __init__(self, edges: Edges, endpoints: Endpoints) -> None:
+    def __init__(self, edges: Edges, endpoints: Endpoints, teardown: Teardown) -> None:
         self._edges = edges
+        self._teardown = teardown
         self._endpoints = endpoints
         self._strangers: frozenset[str] = frozenset()
 
@@ -79,7 +82,7 @@ class Housekeeping:
         for record in repairs.remove:
             if pod_key(record.pod) == pod_key(pod):
                 _log.info("what is left of a pod removed", pod=pod.text, port=record.port)
-                self._endpoints.dismantle(record)
+                self._teardown.dismantle(record)
                 done += 1
         for record in repairs.forget:
             if pod_key(record.pod) == pod_key(pod):

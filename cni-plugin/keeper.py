@@ -1,4 +1,4 @@
-"""Keeps the node in shape: bridge, gateway, masquerade, endpoints, plugin and configuration.
+"""Keeps the node in shape: bridge, gateway, packet filter, endpoints, plugin and configuration.
 
 One thread goes through all of it at the start, when something is known to have changed, and from
 time to time; each part compares and repairs. The network configuration is written last, when
@@ -20,10 +20,10 @@ from ovsnet.cni.conf import VERSIONS
 from ovsnet.cni.config import Config
 from ovsnet.cni.gateway import Gateway
 from ovsnet.cni.housekeeping import Housekeeping
-from ovsnet.cni.masquerade import Installer, Masquerade, MasqueradeError
 from ovsnet.cni.netlink import Netlink, NetlinkError
 from ovsnet.cni.node import Network, Node
 from ovsnet.cni.ovsdb import Database, DatabaseUnreachable, TransactionError
+from ovsnet.cni.packetfilter import Installer, PacketFilter, PacketFilterError
 from ovsnet.cni.ranges import NodeRanges
 from ovsnet.cni.source import NodeSource
 
@@ -55,7 +55,7 @@ class Keeper:
         self._node = node
         self._housekeeping = housekeeping
         self._tables = tables
-        self._masquerade = Installer()
+        self._filter = Installer()
         self._choice: datapath.Choice | None = None
         self._warned: set[str] = set()
         self._reason: str | None = ""
@@ -117,7 +117,7 @@ class Keeper:
             raise Waiting(f"Open vSwitch's database does not answer: {error}") from None
         except TransactionError as error:
             raise Waiting(f"Open vSwitch's database refused the bridge: {error}") from None
-        except (NetlinkError, MasqueradeError, underlay.UnderlayError) as error:
+        except (NetlinkError, PacketFilterError, underlay.UnderlayError) as error:
             raise Waiting(str(error)) from None
         self._node.ready(network)
         if self._reason is not None:
@@ -133,8 +133,8 @@ class Keeper:
             self._bridge(network)
             wanted = Gateway(ranges.gateway, config.cluster, network.mtu)
             self._gateway(netlink, wanted)
-        if config.masquerade and self._masquerade.ensure(Masquerade(ranges, config.cluster)):
-            _log.info("masquerade installed", ranges=ranges.text)
+        if self._filter.ensure(PacketFilter(ranges, config.cluster, config.masquerade)):
+            _log.info("packet filter installed", ranges=ranges.text, masquerade=config.masquerade)
         self._heal_handlers()
         return network
 

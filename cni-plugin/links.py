@@ -38,6 +38,7 @@ _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _NEWNEIGH, _GETNEIGH = 28, 30
 
 _IFF_UP = 0x1
+_IFF_NOARP = 0x80
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 1, 3, 4, 18
 _IFLA_AF_SPEC, _IFLA_GROUP, _IFLA_NET_NS_FD = 26, 27, 28
 _IFLA_INET6_ADDR_GEN_MODE = 8
@@ -57,6 +58,13 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
 
 _NUD_PERMANENT = 0x80
 _NDA_DST, _NDA_LLADDR = 1, 2
+
+
+ENDPOINTS = int.from_bytes(b"ovsp")
+"""Link group of the host sides of all pods' pairs."""
+
+_CONDEMNED = int.from_bytes(b"ovsn")
+"""Link group of those that are about to be deleted together."""
 
 
 def mac_bytes(mac: str) -> bytes:
@@ -87,7 +95,9 @@ class Veth:
 def create_veth(veth: Veth) -> list[Message]:
     """Make the pair with names, MACs and MTU, the peer in its namespace, the host side up.
 
-    The host side gets no IPv6 address: it is a switch port and must not speak to the pod.
+    The host side is a switch port and nothing else: it gets no IPv6 address and answers no ARP.
+    With the userspace datapath the node's own network stack sees what arrives there too, and
+    would answer for the node's addresses, past every flow; see `packetfilter` for the rest of it.
     """
     peer = (
         _IFINFO.pack(0, 0, 0, 0, 0)
@@ -104,6 +114,7 @@ def create_veth(veth: Veth) -> list[Message]:
         + attribute_text(_IFLA_IFNAME, veth.port)
         + attribute(_IFLA_ADDRESS, mac_bytes(veth.host_mac))
         + attribute_u32(_IFLA_MTU, veth.mtu)
+        + attribute_u32(_IFLA_GROUP, ENDPOINTS)
         + attribute(_IFLA_LINKINFO, info)
     )
     no_ipv6 = attribute(
@@ -111,7 +122,8 @@ def create_veth(veth: Veth) -> list[Message]:
     )
     name = attribute_text(_IFLA_IFNAME, veth.port)
     silent = _IFINFO.pack(0, 0, 0, 0, 0) + name + attribute(_IFLA_AF_SPEC, no_ipv6)
-    start = _IFINFO.pack(0, 0, 0, _IFF_UP, _IFF_UP) + name
+    flags = _IFF_UP | _IFF_NOARP
+    start = _IFINFO.pack(0, 0, 0, flags, flags) + name
     return [
         Message(_NEWLINK, CREATE | EXCLUSIVE, body, f"create veth {veth.port} - {veth.ifname}"),
         Message(_SETLINK, 0, silent, f"keep IPv6 off {veth.port}"),
@@ -123,10 +135,6 @@ def delete_link(name: str) -> Message:
     """Delete a link; of a veth pair both ends go. One that is gone already is no error."""
     body = _IFINFO.pack(0, 0, 0, 0, 0) + attribute_text(_IFLA_IFNAME, name)
     return Message(_DELLINK, 0, body, f"delete link {name}", frozenset({errno.ENODEV}))
-
-
-_CONDEMNED = int.from_bytes(b"ovsn")
-"""Link group of the links that are about to be deleted together."""
 
 
 def delete_links(names: Sequence[str]) -> list[Message]:

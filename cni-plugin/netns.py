@@ -72,7 +72,7 @@ def entered(fd: int) -> Iterator[None]:
 
 
 def read_sysctl(name: str) -> str:
-    """A value below /proc/sys/net of the calling thread's namespace; `name` as in `ipv4/ip_forward`.
+    """A value below /proc/sys/net, as the calling thread's namespace has it: `ipv4/ip_forward`.
 
     Raises:
         OSError: there is no such setting.

@@ -64,7 +64,7 @@ def values_of(value: Any) -> list[Any]:
 
 def map_of(value: Any) -> dict[Any, Any]:
     """The pairs of a map as the database writes it."""
-    return {k: v for k, v in value[1]}
+    return dict(value[1])
 
 
 class Database:

@@ -18,6 +18,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from ovsnet.cni.links import mac_bytes
 from ovsnet.cni.ranges import Addresses
+from ovsnet.names import ROUTER_MAC
 
 _ETH_ARP = 0x0806
 _ETH_IPV6 = 0x86DD
@@ -26,6 +27,7 @@ _ARP_REQUEST, _ARP_REPLY = 1, 2
 _ICMPV6 = 58
 _SOLICITATION, _ADVERTISEMENT = 135, 136
 _FRAME_BYTES = 2048
+_ROUTER_MAC = mac_bytes(ROUTER_MAC)
 
 
 def arp_request(mac: bytes, source: IPv4Address, target: IPv4Address) -> bytes:
@@ -35,15 +37,18 @@ def arp_request(mac: bytes, source: IPv4Address, target: IPv4Address) -> bytes:
 
 
 def is_arp_reply(frame: bytes, target: IPv4Address) -> bool:
-    """True if the frame says which MAC `target` has."""
+    """True if the frame says that `target` is the virtual router.
+
+    Only flows say so. Anything else that answers, such as the node's own stack, is no proof.
+    """
     if len(frame) < 14 + _ARP.size or int.from_bytes(frame[12:14], "big") != _ETH_ARP:
         return False
     fields = _ARP.unpack_from(frame, 14)
-    return fields[4] == _ARP_REPLY and fields[6] == target.packed
+    return (fields[4], fields[5], fields[6]) == (_ARP_REPLY, _ROUTER_MAC, target.packed)
 
 
 def _checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -63,10 +68,11 @@ def neighbour_solicitation(mac: bytes, source: IPv6Address, target: IPv6Address)
 
 
 def is_advertisement(frame: bytes, target: IPv6Address) -> bool:
-    """True if the frame is a neighbour advertisement of `target`."""
+    """True if the frame is the virtual router's neighbour advertisement of `target`."""
     return (
         len(frame) >= 78
         and int.from_bytes(frame[12:14], "big") == _ETH_IPV6
+        and frame[6:12] == _ROUTER_MAC
         and frame[20] == _ICMPV6
         and frame[54] == _ADVERTISEMENT
         and frame[62:78] == target.packed

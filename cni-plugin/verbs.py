@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ovsnet import logs
-from ovsnet.cni import conf, result
+from ovsnet.cni import conf, delegate, result
+from ovsnet.cni.check import Checker
 from ovsnet.cni.conf import Request, Verb
 from ovsnet.cni.endpoint import Endpoints
 from ovsnet.cni.errors import CniError, Code
 from ovsnet.cni.server import Answer, Call
+from ovsnet.cni.teardown import Teardown
 
 _log = logs.get("cni")
 
@@ -19,15 +21,16 @@ _log = logs.get("cni")
 class Plugin:
     """Answers calls."""
 
-    def __init__(self, endpoints: Endpoints) -> None:
+    def __init__(self, endpoints: Endpoints, teardown: Teardown, checker: Checker) -> None:
         self._endpoints = endpoints
+        self._teardown = teardown
+        self._checker = checker
 
     def answer(self, call: Call) -> Answer:
         """Carry out one call."""
         version = conf.VERSIONS[-1]
         try:
-            verb = conf.parse_verb(call.environment)
-            if verb is Verb.VERSION:
+            if conf.parse_verb(call.environment) is Verb.VERSION:
                 return 0, _version(call.stdin)
             version = _reply_version(call.stdin)
             request = conf.parse(call.environment, call.stdin)
@@ -52,10 +55,21 @@ class Plugin:
                 made = self._endpoints.add(request, _namespace(request, call), call.given_up)
                 return _print(result.convert(made, request.conf.version))
             case Verb.DEL:
-                self._endpoints.delete(request)
-            case _:
-                raise NotImplementedError(request.verb)
+                self._teardown.delete(request)
+            case Verb.CHECK:
+                self._checker.check(request, _namespace(request, call))
+            case Verb.GC:
+                self._collect(request)
+            case Verb.STATUS:
+                self._checker.status()
         return b""
+
+    def _collect(self, request: Request) -> None:
+        valid = request.conf.valid_attachments
+        assert valid is not None
+        self._teardown.collect(request.conf.name, valid)
+        if request.conf.ipam is not None:
+            delegate.of_request(request).collect(request.conf.version)
 
 
 def _print(value: Mapping[str, Any]) -> bytes:

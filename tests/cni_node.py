@@ -142,7 +142,9 @@ class Pod:
     def port(self) -> str:
         return names.port_name(self.namespace, self.name, self.uid)
 
-    def environment(self, verb: str, bin_dirs: Sequence[Path], ifname: str = "eth0") -> dict[str, str]:
+    def environment(
+        self, verb: str, bin_dirs: Sequence[Path], ifname: str = "eth0"
+    ) -> dict[str, str]:
         return {
             "CNI_COMMAND": verb,
             "CNI_CONTAINERID": self.container,
@@ -219,9 +221,7 @@ class TestNode:
         try:
             self._stack.callback(shutil.rmtree, self.directory, True)
             self._stack.enter_context(network_namespace(self.netns))
-            self.ovs = self._stack.enter_context(
-                OpenVSwitch(self.netns, self.directory / "ovs")
-            )
+            self.ovs = self._stack.enter_context(OpenVSwitch(self.netns, self.directory / "ovs"))
             self._stack.callback(self.stop_agent)
             if self._with_controller:
                 self.start_controller()

@@ -1,6 +1,14 @@
-"""What pods send to addresses outside the cluster leaves with the node's own address.
+"""The node's own packet filter: masquerade, and a wall behind the pods' ports.
 
 One nftables table, `inet ovsnet`, replaced as a whole in one transaction (nft(8)).
+
+What pods send to addresses outside the cluster leaves with the node's own address.
+
+With the userspace datapath every packet that arrives on a pod's port goes two ways: to Open
+vSwitch, and up the node's own stack, which would deliver or forward it past every flow (Open
+vSwitch's manual says to drop it there, userspace installation, "Using the userspace datapath").
+The ports are known by their link group. With the kernel's datapath nothing gets that far, and the
+rule matches nothing.
 """
 
 from __future__ import annotations
@@ -10,21 +18,23 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
 from ovsnet import names
+from ovsnet.cni.links import ENDPOINTS
 from ovsnet.cni.ranges import NodeRanges
 
 TABLE = "ovsnet"
 
 
-class MasqueradeError(Exception):
+class PacketFilterError(Exception):
     """nft is missing or refused; the text has its words."""
 
 
 @dataclass(frozen=True)
-class Masquerade:
+class PacketFilter:
     """Which packets are masqueraded: from the node's pods, to anywhere outside the cluster."""
 
     ranges: NodeRanges
     cluster: tuple[IPv4Network | IPv6Network, ...]
+    masquerade: bool = True
 
     def script(self) -> str:
         """The nft script that replaces the table, whether there is one or not."""
@@ -33,6 +43,10 @@ class Masquerade:
             f"table inet {TABLE}\n"
             f"delete table inet {TABLE}\n"
             f"table inet {TABLE} {{\n"
+            "  chain wall {\n"
+            "    type filter hook prerouting priority raw; policy accept;\n"
+            f"    iifgroup {ENDPOINTS} drop\n"
+            "  }\n"
             "  chain postrouting {\n"
             "    type nat hook postrouting priority srcnat; policy accept;\n"
             f"{rules}\n"
@@ -46,7 +60,7 @@ class Masquerade:
             (4, "ip", self.ranges.ipv4),
             (6, "ip6", self.ranges.ipv6),
         ):
-            if own is None:
+            if own is None or not self.masquerade:
                 continue
             inside = sorted({str(n) for n in self.cluster if n.version == family} | {str(own)})
             rules.append(
@@ -60,15 +74,15 @@ class Installer:
     """Keeps the table in the kernel as it was installed."""
 
     def __init__(self) -> None:
-        self._installed: tuple[Masquerade, str] | None = None
+        self._installed: tuple[PacketFilter, str] | None = None
 
-    def ensure(self, wanted: Masquerade) -> bool:
+    def ensure(self, wanted: PacketFilter) -> bool:
         """Install the table unless it is there unchanged; True if it was installed.
 
         After a restart it is installed once, as nobody knows who wrote what is there.
 
         Raises:
-            MasqueradeError: nft failed.
+            PacketFilterError: nft failed.
         """
         if self._installed is not None and self._installed == (wanted, _list()):
             return False
@@ -77,19 +91,10 @@ class Installer:
         return True
 
 
-def remove() -> None:
-    """Remove the table if it is there.
-
-    Raises:
-        MasqueradeError: nft failed.
-    """
-    _nft(["-f", "-"], f"table inet {TABLE}\ndelete table inet {TABLE}\n")
-
-
 def _list() -> str:
     try:
         return _nft(["list", "table", "inet", TABLE], "")
-    except MasqueradeError:
+    except PacketFilterError:
         return ""
 
 
@@ -99,7 +104,7 @@ def _nft(arguments: list[str], stdin: str) -> str:
             ["nft", *arguments], input=stdin, capture_output=True, text=True, check=False
         )
     except OSError as error:
-        raise MasqueradeError(f"nft cannot be run: {error}") from None
+        raise PacketFilterError(f"nft cannot be run: {error}") from None
     if done.returncode:
-        raise MasqueradeError(f"nft {' '.join(arguments)}: {done.stderr.strip()}")
+        raise PacketFilterError(f"nft {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout
