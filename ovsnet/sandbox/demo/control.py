@@ -1,0 +1,41 @@
+"""The controller as its operators see it: its status and its metrics."""
+
+from __future__ import annotations
+
+import http.client
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ovsnet.sandbox import netns
+from ovsnet.sandbox.state import State
+
+_SAMPLE = re.compile(r"^(?P<name>\w+)(?:\{[^}]*\})? (?P<value>[-+.\deE]+)$", re.MULTILINE)
+_TIMEOUT_SECONDS = 2.0
+
+
+def fetch(state: State, path: str) -> str:
+    """What the controller serves at a path of its HTTP address.
+
+    Raises:
+        OSError, http.client.HTTPException: it does not answer.
+    """
+    url = urlsplit(state.controller.url)
+
+    def ask() -> str:
+        connection = http.client.HTTPConnection(
+            url.hostname or "", url.port, timeout=_TIMEOUT_SECONDS
+        )
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
+
+    return netns.within(Path(state.controller.netns), ask)
+
+
+def total(metrics: str, name: str) -> float | None:
+    """The sum of a metric over all labels, of a text in Prometheus' format; None without one."""
+    values = [float(m["value"]) for m in _SAMPLE.finditer(metrics) if m["name"] == name]
+    return sum(values) if values else None

@@ -1,0 +1,105 @@
+"""Flows as `ovs-ofctl dump-flows` prints them: which, how old, how often used. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+_FLOW = re.compile(r"^\s*cookie=")
+_COUNTERS = re.compile(r"(?:duration|n_packets|n_bytes|idle_age|hard_age)=(?P<value>[\d.]+)s?,? ?")
+_DURATION = re.compile(r"duration=([\d.]+)s")
+_PACKETS = re.compile(r"n_packets=(\d+)")
+_TABLE = re.compile(r"table=([\w-]+)")
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """One flow of a switch. `identity` is the line without what changes by itself."""
+
+    identity: str
+    table: str
+    duration: float
+    packets: int
+    line: str
+
+
+def parse(dump: str) -> tuple[Flow, ...]:
+    """The flows of a dump, in its order; other lines are passed over."""
+    flows = []
+    for raw in dump.splitlines():
+        if not _FLOW.match(raw):
+            continue
+        line = raw.strip()
+        duration, packets, table = (
+            _DURATION.search(line),
+            _PACKETS.search(line),
+            _TABLE.search(line),
+        )
+        flows.append(
+            Flow(
+                identity=_COUNTERS.sub("", line),
+                table=table[1] if table else "0",
+                duration=float(duration[1]) if duration else 0.0,
+                packets=int(packets[1]) if packets else 0,
+                line=line,
+            )
+        )
+    return tuple(flows)
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """What became of a switch's flows between two dumps."""
+
+    kept: int
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    rewritten: tuple[str, ...]
+
+    @property
+    def untouched(self) -> bool:
+        """Whether every flow is still the same one."""
+        return self.kept > 0 and not (self.added or self.removed or self.rewritten)
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        if self.untouched:
+            return f"all {self.kept} flows kept their age and counters"
+        return (
+            f"{self.kept} flows kept, {len(self.rewritten)} rewritten, {len(self.added)} added, "
+            f"{len(self.removed)} removed"
+        )
+
+
+def compare(before: Sequence[Flow], after: Sequence[Flow], elapsed: float) -> Comparison:
+    """Compare two dumps taken at least `elapsed` seconds apart.
+
+    A flow that is written anew begins at age 0 with counters 0, however alike it is; so one that
+    has not aged by the time between the dumps, or counts less than it did, was rewritten.
+    """
+    old: Mapping[str, Flow] = {flow.identity: flow for flow in before}
+    new: Mapping[str, Flow] = {flow.identity: flow for flow in after}
+    both = [identity for identity in old if identity in new]
+    rewritten = tuple(
+        identity
+        for identity in both
+        if new[identity].duration < old[identity].duration + elapsed
+        or new[identity].packets < old[identity].packets
+    )
+    return Comparison(
+        kept=len(both) - len(rewritten),
+        added=tuple(identity for identity in new if identity not in old),
+        removed=tuple(identity for identity in old if identity not in new),
+        rewritten=rewritten,
+    )
+
+
+def sample(flows: Sequence[Flow], count: int) -> tuple[Flow, ...]:
+    """A few flows to look at: of each table the one with most packets, in the tables' order."""
+    busiest: dict[str, Flow] = {}
+    for flow in flows:
+        best = busiest.get(flow.table)
+        if flow.packets and (best is None or flow.packets > best.packets):
+            busiest[flow.table] = flow
+    return tuple(busiest.values())[:count]
