@@ -175,7 +175,8 @@ class Endpoints:
         given_up: Callable[[], bool],
     ) -> Mapping[str, Any]:
         edges = self._edges
-        assert record.port is not None
+        port = record.port
+        assert port is not None
         edges.checkpoint("begun")
         record, addresses = self._addresses(request, record, network)
         edges.checkpoint("addressed")
@@ -187,9 +188,7 @@ class Endpoints:
         except DatabaseUnreachable as error:
             raise try_again(f"Open vSwitch's database does not answer: {error}") from None
         except TransactionError as error:
-            raise try_again(
-                f"Open vSwitch's database refused port {record.port}: {error}"
-            ) from None
+            raise try_again(f"Open vSwitch's database refused port {port}: {error}") from None
         except OSError as error:
             raise CniError(
                 Code.IO_FAILURE, f"the interface of pod {record.pod.text} cannot be made: {error}"
@@ -203,7 +202,7 @@ class Endpoints:
             raise self._unanswered(record, given_up())
         edges.checkpoint("answered")
         made = result.success(
-            record.port,
+            port,
             request.ifname,
             request.netns,
             network.mtu,

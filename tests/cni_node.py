@@ -1,4 +1,4 @@
-"""A node for tests of the plugin and the agent: namespace, Open vSwitch, agent, stand-in controller.
+"""A node for tests of the plugin and the agent, with Open vSwitch and a stand-in controller.
 
 Everything of a node lies in one temporary directory and in network namespaces of its own.
 """
@@ -64,7 +64,8 @@ def answer_port(number: int, ipv4: str, pod_mac: str) -> list[str]:
 class StandInController(threading.Thread):
     """Listens for OpenFlow in a node's namespace and calls `on_port` for each port that appears.
 
-    The port's name is empty if the port is gone. It says hello and answers echoes, no more; flows go in by ovs-ofctl.
+    The port's name is empty if the port is gone. It says hello and answers echoes, no more;
+    flows go in by ovs-ofctl.
     """
 
     def __init__(self, netns: str, port: int, on_port: Callable[[int, str, str], None]) -> None:
