@@ -316,9 +316,9 @@ class Session:
         if self.state is not State.READING_STAMP or event.xid != self._question:
             return []
         assert self._desired is not None
-        flows = len(self._desired.flows)
+        counted, flows = decode.flow_count(event.body), len(self._desired.flows)
         revision, digest = self._desired.revision, self._desired.digest
-        if self._stamp_cookie == digest and decode.flow_count(event.body) == flows + 1:
+        if self._stamp_cookie == digest and counted == flows + 1:
             self._steady(revision, digest, now)
             return [Synchronised(self.node, revision, flows)]
         self.state = State.LISTING
@@ -355,25 +355,29 @@ class Session:
         assert self._desired is not None
         passed_over = listing.touched if listing.audit else frozenset()
         found = compare(listing.flows, self._desired.flows, STAMP_KEY, passed_over)
+        # Where something is on its way, the stamp in the dump may be one of before.
+        restamp = (
+            listing.audit
+            and not listing.touched
+            and stamp_flow(self._target[1]) not in listing.flows
+        )
         self._audit_at = now + self._timing.audit
         notice = Compared(
             node=self.node,
             audit=listing.audit,
             equal=found.equal,
-            missing=found.missing,
+            missing=found.missing + restamp,
             changed=found.changed,
             stale=found.stale,
             strangers=found.strangers,
         )
-        if not listing.audit:
-            self._target = (self._desired.revision, self._desired.digest)
-        elif not found:
-            return [notice]
         self._pending.update((key, None) for key in found.deletes)
         self._pending.update((flow.key, flow) for flow in found.adds)
         self._pending_foreign += found.foreign
-        if listing.audit:
+        if listing.audit and not restamp:
             return [notice, *self._flush(now)]
+        if not listing.audit:
+            self._target = (self._desired.revision, self._desired.digest)
         return [notice, *self._write(now)]
 
     def _flush(self, now: float) -> list[Outcome]:
@@ -395,19 +399,14 @@ class Session:
             messages=len(adds) + len(deletes) + len(foreign) + 1,
             since=now,
         )
-        data = (
-            encode.bundle_control(BundleControl.OPEN_REQUEST, bundle.xid),
-            *(encode.raw_delete(f.table, f.priority, f.match) for f in foreign),
-            encode.flow_deletes(deletes),
-            self._shared.encode(adds),
-            encode.flow_adds((stamp_flow(digest),)),
-            encode.bundle_control(BundleControl.CLOSE_REQUEST, bundle.xid),
-        )
+        messages = [encode.raw_delete(f.table, f.priority, f.match) for f in foreign]
+        messages += (encode.flow_deletes(deletes), self._shared.encode(adds))
+        messages.append(encode.flow_adds((stamp_flow(digest),)))
         self._pending, self._pending_foreign = {}, []
         self._bundle = bundle
         self._asked = now
         self.state = State.FILLING
-        return [self._send(b"".join(data))]
+        return [self._send(encode.filled_bundle(bundle.xid, messages))]
 
     def _bundle_answered(self, event: BundleAnswered, now: float) -> list[Outcome]:
         bundle = self._bundle

@@ -41,15 +41,10 @@ class Wire:
 
     def bundle(self, messages: bytes) -> None:
         """One bundle of these messages, sent in one go, committed."""
-        control = encode.bundle_control
-        self._socket.sendall(
-            control(BundleControl.OPEN_REQUEST, XID)
-            + messages
-            + control(BundleControl.CLOSE_REQUEST, XID)
-        )
+        self._socket.sendall(encode.filled_bundle(XID, [messages]))
         self._answer(Kind.BUNDLE_CONTROL)
         self._answer(Kind.BUNDLE_CONTROL)
-        self._socket.sendall(control(BundleControl.COMMIT_REQUEST, XID))
+        self._socket.sendall(encode.bundle_control(BundleControl.COMMIT_REQUEST, XID))
         self._answer(Kind.BUNDLE_CONTROL)
 
     def dump(self) -> list[bytes]:

@@ -155,6 +155,12 @@ def bundle_control(control: BundleControl, xid: int) -> bytes:
     )
 
 
+def filled_bundle(xid: int, messages: Iterable[bytes]) -> bytes:
+    """A bundle opened, filled and closed: what is left to do is to commit or discard it."""
+    begin = bundle_control(BundleControl.OPEN_REQUEST, xid)
+    return b"".join((begin, *messages, bundle_control(BundleControl.CLOSE_REQUEST, xid)))
+
+
 def flow_dump(xid: int, table: int = TABLE_ALL) -> bytes:
     """Asks for all flows of a table, or of all tables."""
     return _multipart(Multipart.FLOW_DESCRIPTION, xid, _every_flow(table))

@@ -76,7 +76,6 @@ def _acknowledged(lab: _Lab, flows: list[Flow], rounds: int) -> list[Figure]:
     loads: list[float] = []
     clears: list[float] = []
     baseline: list[float] = []
-    baseline_clears: list[float] = []
     memory: list[float] = []
     with tempfile.NamedTemporaryFile("w", suffix=".flows") as text:
         text.writelines(f"{_with_numbers(print_flow(flow))}\n" for flow in flows)
@@ -85,11 +84,8 @@ def _acknowledged(lab: _Lab, flows: list[Flow], rounds: int) -> list[Figure]:
             loads.append(_change(lab, adds=flows))
             clears.append(_change(lab, deletes=flows))
             memory.append(_peak_megabytes(lab.switch))
-            ofctl = lab.switch.ofctl
-            baseline.append(_seconds(lambda: ofctl("add-flows", BRIDGE, "--bundle", text.name)))
-            baseline_clears.append(
-                _seconds(lambda: ofctl("del-flows", BRIDGE, f"table={Table.EGRESS_POLICY:d}"))
-            )
+            baseline.append(_seconds(lambda: _load(lab, text.name)))
+            lab.switch.ofctl("del-flows", BRIDGE, f"table={Table.EGRESS_POLICY:d}")
     return [
         figure(
             f"{COUNT:,} flows, from values to acknowledged",
@@ -101,6 +97,10 @@ def _acknowledged(lab: _Lab, flows: list[Flow], rounds: int) -> list[Figure]:
         figure(f"{COUNT:,} deletes in one bundle, acknowledged", "s", clears),
         figure("most memory that ovs-vswitchd had", "MB", memory),
     ]
+
+
+def _load(lab: _Lab, path: str) -> None:
+    lab.switch.ofctl("add-flows", BRIDGE, "--bundle", path)
 
 
 def _with_numbers(text: str) -> str:
@@ -158,7 +158,7 @@ def _dump_of(lab: _Lab, flows: list[Flow]) -> list[bytes]:
 
 def _osken_encode_rate() -> float:
     """The same sort of flow through os-ken's own classes."""
-    from os_ken.ofproto import ofproto_v1_5, ofproto_v1_5_parser  # noqa: PLC0415  240 ms
+    from os_ken.ofproto import ofproto_v1_5, ofproto_v1_5_parser
 
     class Datapath:
         ofproto = ofproto_v1_5

@@ -1,0 +1,191 @@
+"""A switch in memory, as far as a session can see: bundles, flow dumps, counts, roles.
+
+It reads the bytes that a session sends with a parser of its own and answers with events, one at a
+time, when the test lets it. It keeps flows by their bytes and knows nothing of our values.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import NamedTuple
+
+from ovsnet.controller.openflow.events import (
+    BundleAnswered,
+    Connected,
+    Echoed,
+    Event,
+    FlowsCounted,
+    FlowsListed,
+    Refused,
+    RoleGranted,
+)
+from ovsnet.controller.openflow.protocol import BUNDLES_CAPABILITY, BundleControl, ControllerRole
+from ovsnet.names import Table, datapath_id
+
+RawKey = tuple[int, int, bytes]
+_BUNDLE_FAILED, _MESSAGE_FAILED = 17, 13
+_PER_PART = 3
+
+
+class RawFlow(NamedTuple):
+    cookie: int
+    instructions: bytes
+
+
+class FakeSwitch:
+    """`refuse`: cookies of flows that it will not have, when they are added to a bundle, and
+    `refuse_late`, when the bundle is committed. `newest`: the greatest generation id it has seen.
+    """
+
+    def __init__(self, node: str = "node-1") -> None:
+        self.node = node
+        self.connection = 1
+        self.flows: dict[RawKey, RawFlow] = {}
+        self.writes = 0
+        self.commits: list[dict[RawKey, RawFlow]] = []
+        self.refuse: set[int] = set()
+        self.refuse_late: set[int] = set()
+        self.newest = 0
+        self.answers: deque[Event] = deque()
+        self._bundle: list[bytes] | None = None
+        self._closed = False
+
+    def connected(self, **changes: object) -> Connected:
+        introduction: dict[str, object] = {
+            "connection": self.connection,
+            "address": "192.0.2.1:40000",
+            "datapath_id": datapath_id(self.node),
+            "description": self.node,
+            "tables": 254,
+            "capabilities": BUNDLES_CAPABILITY,
+            "ports": frozenset(),
+        }
+        return Connected(**(introduction | changes))  # type: ignore[arg-type]
+
+    def reconnect(self) -> Connected:
+        """The old connection is gone, and with it what was half done on it."""
+        self.connection += 1
+        self.answers.clear()
+        self._bundle = None
+        return self.connected()
+
+    def receive(self, data: bytes) -> None:
+        while data:
+            version, kind, length, xid = struct.unpack_from("!BBHI", data)
+            assert version == 6
+            assert 8 <= length <= len(data)
+            self._message(kind, xid, data[:length])
+            data = data[length:]
+
+    def _message(self, kind: int, xid: int, data: bytes) -> None:
+        match kind:
+            case 2:
+                self.answers.append(Echoed(self.connection, xid))
+            case 24:
+                role, generation = struct.unpack_from("!I4xQ", data, 8)
+                assert role == ControllerRole.MASTER
+                if generation < self.newest:
+                    self._refuse(xid, 11, 0, data)
+                else:
+                    self.newest = generation
+                    self.answers.append(
+                        RoleGranted(self.connection, xid, ControllerRole.MASTER, generation)
+                    )
+            case 18:
+                self._multipart(xid, data)
+            case 33:
+                self._control(xid, BundleControl(struct.unpack_from("!H", data, 12)[0]), data)
+            case 34:
+                self._add(xid, data)
+            case _:
+                raise AssertionError(f"unexpected message {data.hex()}")
+
+    def _multipart(self, xid: int, data: bytes) -> None:
+        kind = struct.unpack_from("!H", data, 8)[0]
+        table = data[16]
+        flows = {k: f for k, f in self.flows.items() if table in (0xFF, k[0])}
+        if kind == 2:
+            body = struct.pack("!HHHBBI", 0, 12, 0x8002, 3 << 1, 4, len(flows)) + bytes(4)
+            self.answers.append(FlowsCounted(self.connection, xid, body))
+            return
+        assert kind == 1
+        entries = [description(key, flow) for key, flow in flows.items()]
+        parts = [entries[i : i + _PER_PART] for i in range(0, len(entries), _PER_PART)] or [[]]
+        for i, part in enumerate(parts, 1):
+            body = b"".join(part)
+            self.answers.append(FlowsListed(self.connection, xid, body, more=i < len(parts)))
+
+    def _control(self, xid: int, control: BundleControl, data: bytes) -> None:
+        if control is BundleControl.OPEN_REQUEST:
+            assert self._bundle is None, "two bundles at a time"
+            self._bundle, self._closed = [], False
+        elif self._bundle is None:
+            self._refuse(xid, _BUNDLE_FAILED, 2, data)
+            return
+        elif control is BundleControl.CLOSE_REQUEST:
+            self._closed = True
+        elif control is BundleControl.DISCARD_REQUEST:
+            self._bundle = None
+        else:
+            assert control is BundleControl.COMMIT_REQUEST
+            assert self._closed
+            messages, self._bundle = self._bundle, None
+            for message in messages:
+                if cookie_of(message) in self.refuse_late:
+                    self._refuse(1, 2, 9, message)
+                    self._refuse(xid, _BUNDLE_FAILED, _MESSAGE_FAILED, data)
+                    return
+            for message in messages:
+                self._apply(message)
+            self.commits.append(dict(self.flows))
+        self.answers.append(BundleAnswered(self.connection, xid, BundleControl(control + 1)))
+
+    def _add(self, xid: int, data: bytes) -> None:
+        inner = data[16:]
+        assert self._bundle is not None
+        assert struct.unpack_from("!I", inner, 4)[0] == xid == 1
+        if cookie_of(inner) in self.refuse:
+            self._refuse(xid, 4, 9, data)
+        else:
+            self._bundle.append(inner)
+
+    def _apply(self, message: bytes) -> None:
+        table, command = message[24], message[25]
+        priority = struct.unpack_from("!H", message, 30)[0]
+        match_length = struct.unpack_from("!H", message, 50)[0]
+        instructions_at = 48 + -(-match_length // 8) * 8
+        key = (table, priority, message[48:instructions_at])
+        self.writes += 1
+        if command == 0:
+            self.flows[key] = RawFlow(cookie_of(message), message[instructions_at:])
+        else:
+            assert command == 4
+            self.flows.pop(key, None)
+
+    def _refuse(self, xid: int, kind: int, code: int, data: bytes) -> None:
+        text = f"error {kind}/{code}"
+        self.answers.append(Refused(self.connection, xid, kind, code, text, data[:64]))
+
+
+def cookie_of(flow_mod: bytes) -> int:
+    return int(struct.unpack_from("!Q", flow_mod, 8)[0])
+
+
+def description(
+    key: RawKey, flow: RawFlow, *, idle: int = 0, seconds: int = 1, packets: int = 0
+) -> bytes:
+    """A flow as a dump has it (ofp_flow_desc), with the statistics that Open vSwitch sends."""
+    table, priority, match = key
+    stats = struct.pack(
+        "!HHHBBII HBBQ HBBQ",
+        *(0, 40, 0x8002, 0 << 1, 8, seconds, 0),
+        *(0x8002, 4 << 1, 8, packets),
+        *(0x8002, 5 << 1, 8, packets * 100),
+    )
+    fixed = struct.pack("!BxHHHHHQ", table, priority, idle, 0, 0, 0, flow.cookie)
+    body = fixed + match + stats + flow.instructions
+    return struct.pack("!HH", len(body) + 4, 0) + body
+
+
+STRANGE_TABLE = max(Table) + 1
