@@ -51,6 +51,11 @@ class Wire:
         """The bodies of a dump of all flows."""
         return self._multipart(encode.flow_dump(XID), Multipart.FLOW_DESCRIPTION)
 
+    def request(self, message: bytes, expected: Kind) -> bytes:
+        """The body of the answer to one message."""
+        self._socket.sendall(message)
+        return self._answer(expected)
+
     def count(self) -> int:
         """How many flows the switch counts."""
         (body,) = self._multipart(encode.flow_count(XID), Multipart.AGGREGATE)

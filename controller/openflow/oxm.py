@@ -16,6 +16,7 @@ from ovsnet.flows.fields import Field
 from ovsnet.flows.flow import Match, Term
 
 _BASIC: Final = 0x8000
+_NXM_0: Final = 0x0000
 _NXM_1: Final = 0x0001
 _ERICSSON: Final = 0x1000
 
@@ -74,6 +75,36 @@ _NUMBERS: Final[dict[Field, tuple[int, int]]] = {
 }
 
 _HEADER: Final = struct.Struct("!HBB")
+# Open vSwitch names the field of an output action by its older number, where it has one.
+_OLDER_NUMBERS: Final[dict[Field, tuple[int, int]]] = {
+    Field.TUN_ID: (_NXM_1, 16),
+    Field.ETH_DST: (_NXM_0, 1),
+    Field.ETH_SRC: (_NXM_0, 2),
+    Field.ETH_TYPE: (_NXM_0, 3),
+    Field.IP_PROTO: (_NXM_0, 6),
+    Field.IPV4_SRC: (_NXM_0, 7),
+    Field.IPV4_DST: (_NXM_0, 8),
+    Field.IPV6_SRC: (_NXM_1, 19),
+    Field.IPV6_DST: (_NXM_1, 20),
+    Field.TCP_SRC: (_NXM_0, 9),
+    Field.TCP_DST: (_NXM_0, 10),
+    Field.TCP_FLAGS: (_NXM_1, 34),
+    Field.UDP_SRC: (_NXM_0, 11),
+    Field.UDP_DST: (_NXM_0, 12),
+    Field.ICMP_TYPE: (_NXM_0, 13),
+    Field.ICMP_CODE: (_NXM_0, 14),
+    Field.ICMPV6_TYPE: (_NXM_1, 21),
+    Field.ICMPV6_CODE: (_NXM_1, 22),
+    Field.ARP_OP: (_NXM_0, 15),
+    Field.ARP_SPA: (_NXM_0, 16),
+    Field.ARP_TPA: (_NXM_0, 17),
+    Field.ARP_SHA: (_NXM_1, 17),
+    Field.ARP_THA: (_NXM_1, 18),
+    Field.ND_TARGET: (_NXM_1, 23),
+    Field.ND_SLL: (_NXM_1, 24),
+    Field.ND_TLL: (_NXM_1, 25),
+}
+
 _MATCHES_CACHED: Final = 1 << 16
 _PACKET_REGS: Final = b"\x80\x01"
 _LAST_PACKET_REG: Final = 3
@@ -92,7 +123,11 @@ def octets(field: Field) -> int:
 
 def header(field: Field, masked: bool = False) -> bytes:
     """The OXM header of a field, as it stands before a value (and its mask) or names a field."""
-    oxm_class, number = _NUMBERS[field]
+    return _header(_NUMBERS[field], field, masked)
+
+
+def _header(numbers: tuple[int, int], field: Field, masked: bool) -> bytes:
+    oxm_class, number = numbers
     return _HEADER.pack(oxm_class, number << 1 | masked, octets(field) << masked)
 
 
@@ -101,10 +136,10 @@ EMPTY_MATCH: Final = _MATCH_HEADER.pack(_MATCH_TYPE_OXM, 4) + bytes(4)
 
 _WIRE: Final = [(header(f), header(f, masked=True), octets(f)) for f in Field]
 _BY_HEADER: Final = {
-    head: (field, octets(field), masked)
-    for field in Field
+    _header(numbers, field, masked): (field, octets(field), masked)
+    for table in (_OLDER_NUMBERS, _NUMBERS)
+    for field, numbers in table.items()
     for masked in (False, True)
-    for head in (header(field, masked),)
 }
 # A switch wants what a field depends on before the field itself (OpenFlow 1.5.1, 7.2.3.6). Our
 # order of fields has that, except that those of a tracked connection need these two.
