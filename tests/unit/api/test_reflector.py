@@ -544,6 +544,18 @@ def test_a_repeated_bookmark_does_not_make_it_forget_deletions():
     assert kinds(way) == ["Changed", "Deleted"]
 
 
+def test_a_bookmark_that_comes_late_does_not_make_it_forget_later_deletions():
+    way = following()
+    for _ in range(5):
+        way.api.write("a")
+    way.settle()
+    way.api.delete("a")
+    way.settle()
+    way.stream(bookmark(way.api.version - 2))
+    way.do_repeat(4)
+    assert kinds(way)[-1] == "Deleted"
+
+
 def test_a_repeated_event_does_not_move_the_place_to_resume_from():
     way = following("a", "b")
     way.api.write("a")

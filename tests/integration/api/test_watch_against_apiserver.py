@@ -1,0 +1,252 @@
+"""Watches against the sandbox's API server, which real clients write to: faults, then the truth."""
+
+from __future__ import annotations
+
+import json
+import queue
+import random
+import threading
+import urllib.request
+
+import pytest
+
+from ovsnet.api import KINDS, NODE, POD, Changed, Deleted, Fresh, Stale, Synced, Timing, connect
+from ovsnet.api.watch import Watch, watch_node
+from ovsnet.model import PodRef
+from ovsnet.sandbox.apiserver.server import ApiServer, Options
+
+PATIENCE = 30
+TIMING = Timing(watch=20.0, stall=10.0, backoff=0.02, backoff_most=0.2, page=7)
+
+
+@pytest.fixture
+def server():
+    with ApiServer(Options(bookmark_interval=0.5, controllers=())) as made:
+        yield made
+
+
+class Client:
+    """Writes objects, and asks for faults."""
+
+    def __init__(self, url):
+        self.url = url
+
+    def send(self, method, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return json.load(answer)
+
+    def faults(self, **what):
+        self.send("POST", "/sandbox/faults", what)
+
+    def node(self, name, **spec):
+        self.send("POST", "/api/v1/nodes", {"metadata": {"name": name}, "spec": spec})
+
+    def pod(self, name, namespace="default", labels=None):
+        body = {
+            "metadata": {"name": name, "labels": labels or {}},
+            "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}]},
+        }
+        self.send("POST", f"/api/v1/namespaces/{namespace}/pods", body)
+
+    def label(self, name, value, namespace="default"):
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}"
+        pod = self.send("GET", path)
+        pod["metadata"]["labels"] = {"v": value}
+        self.send("PUT", path, pod)
+
+    def delete(self, name, namespace="default"):
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}"
+        self.send("DELETE", path, {"gracePeriodSeconds": 0})
+
+    def truth(self, path="/api/v1/pods"):
+        items = self.send("GET", path)["items"]
+        return {
+            (i["metadata"]["namespace"], i["metadata"]["name"]): (
+                i["metadata"]["uid"],
+                i["metadata"].get("labels", {}).get("v"),
+            )
+            for i in items
+        }
+
+
+class Follower:
+    """A consumer's view of pods, kept from the events alone."""
+
+    def __init__(self, connection, kind=POD):
+        self.lock = threading.Condition()
+        self.view = None
+        self.seen = []
+        self.watch = Watch(connection, kind, self.take, timing=TIMING)
+        self.watch.start()
+
+    def take(self, event):
+        with self.lock:
+            self.seen.append(event)
+            match event:
+                case Synced(_, objects):
+                    self.view = dict(objects)
+                case Changed(_, key, value):
+                    assert self.view.get(key) != value
+                    self.view[key] = value
+                case Deleted(_, key, uid):
+                    assert self.view.pop(key).uid == uid
+            self.lock.notify_all()
+
+    def wait(self, condition):
+        with self.lock:
+            assert self.lock.wait_for(lambda: condition(self), PATIENCE), self.seen[-5:]
+
+    def summary(self):
+        return {k: (p.uid, dict(p.labels).get("v")) for k, p in (self.view or {}).items()}
+
+    def count(self, kind):
+        return sum(isinstance(event, kind) for event in self.seen)
+
+
+@pytest.fixture
+def scene(server):
+    connection = connect(server.kubeconfig)
+    client = Client(server.url)
+    followers = []
+
+    def follow(kind=POD):
+        followers.append(Follower(connection, kind))
+        return followers[-1]
+
+    yield client, follow
+    for follower in followers:
+        follower.watch.stop()
+    connection.close()
+
+
+def test_every_kind_is_listed_and_followed(scene):
+    client, follow = scene
+    client.node("n1", podCIDR="10.1.0.0/24", podCIDRs=["10.1.0.0/24", "fd00:1::/64"])
+    followers = {kind.name: follow(kind) for kind in KINDS}
+    for follower in followers.values():
+        follower.wait(lambda f: f.view is not None)
+    assert str(followers["Node"].view["n1"].range6) == "fd00:1::/64"
+    assert "default" in followers["Namespace"].view
+    client.pod("a", labels={"v": "1"})
+    followers["Pod"].wait(lambda f: PodRef("default", "a") in f.view)
+    pod = followers["Pod"].view[PodRef("default", "a")]
+    assert (pod.node, pod.labels) == ("n1", (("v", "1"),))
+
+
+def test_a_list_of_several_pages(scene):
+    client, follow = scene
+    for number in range(20):
+        client.pod(f"p{number}")
+    follower = follow()
+    follower.wait(lambda f: f.view is not None and len(f.view) == 20)
+    assert follower.count(Synced) == 1
+    assert follower.count(Changed) == 0
+
+
+def test_a_watch_that_is_cut_resumes_without_a_list(scene):
+    client, follow = scene
+    client.pod("a")
+    client.pod("b")
+    follower = follow()
+    follower.wait(lambda f: f.view is not None)
+    for round_ in range(3):
+        client.faults(cutWatches=True)
+        client.label("a", str(round_))
+        follower.wait(lambda f, v=str(round_): ("v", v) in f.view[PodRef("default", "a")].labels)
+    client.faults(cutWatches=True)
+    client.delete("b")
+    follower.wait(lambda f: set(f.view) == {PodRef("default", "a")})
+    assert follower.count(Synced) == 1
+    assert follower.count(Changed) == 3
+    assert follower.count(Deleted) == 1
+
+
+def test_410_brings_a_list_and_exactly_what_was_missed(scene):
+    client, follow = scene
+    for name in "abc":
+        client.pod(name)
+    follower = follow()
+    follower.wait(lambda f: f.view is not None)
+    client.faults(refuseSeconds=3600, cutWatches=True)
+    follower.wait(lambda f: f.count(Stale) == 1)
+    client.faults(refuseSeconds=0)
+    client.delete("a")
+    client.pod("d")
+    client.label("b", "new")
+    client.faults(compact=True, cutWatches=True)
+    follower.wait(lambda f: f.summary() == client.truth())
+    assert follower.count(Stale) == follower.count(Fresh)
+
+
+def test_while_the_server_refuses_everything_nothing_is_told(scene):
+    client, follow = scene
+    client.pod("a")
+    follower = follow()
+    follower.wait(lambda f: f.view is not None)
+    before = len(follower.seen)
+    client.faults(refuseSeconds=1.5, cutWatches=True)
+    follower.wait(lambda f: f.count(Fresh) == 1)
+    kinds = [type(event) for event in follower.seen[before:]]
+    assert kinds == [Stale, Fresh]
+    client.label("a", "after")
+    follower.wait(lambda f: f.summary() == client.truth())
+
+
+def test_a_server_that_comes_back(server, scene):
+    client, follow = scene
+    client.pod("a")
+    follower = follow()
+    follower.wait(lambda f: f.view is not None)
+    server.stop()
+    follower.wait(lambda f: f.count(Stale) == 1)
+    assert set(follower.view) == {PodRef("default", "a")}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_course_of_writes_and_faults_ends_with_the_truth(scene, seed):
+    client, follow = scene
+    chance = random.Random(seed)
+    follower = follow()
+    alive = set()
+    for step in range(80):
+        name = f"p{chance.randrange(12)}"
+        match chance.choice(["write", "write", "write", "delete", "cut", "compact"]):
+            case "write" if name in alive:
+                client.label(name, str(step))
+            case "write":
+                client.pod(name, labels={"v": str(step)})
+                alive.add(name)
+            case "delete" if name in alive:
+                client.delete(name)
+                alive.remove(name)
+            case "cut":
+                client.faults(cutWatches=True)
+            case "compact":
+                client.faults(compact=True, cutWatches=chance.random() < 0.5)
+    truth = client.truth()
+    assert len(truth) == len(alive)
+    follower.wait(lambda f: f.summary() == truth)
+
+
+def test_one_node_by_name(server):
+    client = Client(server.url)
+    client.node("other", podCIDR="10.9.0.0/24")
+    seen = queue.Queue()
+    connection = connect(server.kubeconfig)
+    watch = watch_node(connection, "n1", seen.put, TIMING)
+    watch.start()
+    try:
+        assert seen.get(timeout=PATIENCE) is None
+        client.node("n1", podCIDR="10.1.0.0/24", podCIDRs=["10.1.0.0/24"])
+        assert str(seen.get(timeout=PATIENCE).range4) == "10.1.0.0/24"
+        client.faults(cutWatches=True, compact=True)
+        client.send("DELETE", f"{NODE.path}/n1")
+        latest = seen.get(timeout=PATIENCE)
+        while latest is not None:
+            latest = seen.get(timeout=PATIENCE)
+    finally:
+        watch.stop()
+        connection.close()
