@@ -92,11 +92,12 @@ class Checker:
         finally:
             self._edges.closer.close(probe.socket)
 
-    def status(self) -> None:
+    def status(self, request: Request) -> None:
         """STATUS: returns if the node can take pods.
 
         Raises:
-            CniError: 50 if it cannot; 51 if running pods are affected too.
+            CniError: 50 if it cannot; 51 if running pods are affected too; a delegated IPAM
+                plugin's own.
         """
         edges = self._edges
         try:
@@ -115,7 +116,10 @@ class Checker:
             raise CniError(
                 Code.NOT_AVAILABLE, f"the switch has no connection to a controller ({targets})"
             )
-        self._room(network.ranges)
+        if request.conf.ipam is None:
+            self._room(network.ranges)
+        else:
+            delegate.of_request(request).status(request.conf.version)
 
     def _severity(self) -> Code:
         """Without ovs-vswitchd running pods lose new connections as well."""

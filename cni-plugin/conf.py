@@ -242,12 +242,14 @@ def _object(raw: Mapping[str, Any], name: str) -> dict[str, Any] | None:
     return value
 
 
-def _attachments(raw: Mapping[str, Any]) -> frozenset[Attachment]:
-    """The attachments that GC must keep.
+def _attachments(raw: Mapping[str, Any]) -> frozenset[Attachment] | None:
+    """The attachments that GC must keep; None if there is no list, which is not an empty one.
 
-    Their absence is an error and not an empty list: nothing is ever removed on doubt.
+    libcni leaves the list out, or writes null, if its caller gave none.
     """
     value = raw.get(ATTACHMENTS)
+    if value is None:
+        return None
     try:
         if not isinstance(value, list):
             raise TypeError

@@ -79,12 +79,25 @@ class IpamPlugin:
         Raises:
             CniError: see `add`.
         """
-        try:
-            spoken = json.loads(self._run("VERSION"))["supportedVersions"]
-        except (ValueError, TypeError, KeyError, CniError):
-            return
-        if version in spoken:
+        if self._speaks(version):
             self._run("GC")
+
+    def status(self, version: str) -> None:
+        """STATUS, if the plugin speaks a version that has it.
+
+        Raises:
+            CniError: see `add`.
+        """
+        self._executable()
+        if self._speaks(version):
+            self._run("STATUS")
+
+    def _speaks(self, version: str) -> bool:
+        """Whether the plugin knows `version`."""
+        try:
+            return version in json.loads(self._run("VERSION"))["supportedVersions"]
+        except (ValueError, TypeError, KeyError, CniError):
+            return False
 
     def _executable(self) -> Path:
         for directory in self.path:

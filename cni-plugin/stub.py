@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 TRY_AGAIN = 11
+NOT_AVAILABLE = 50
 
 
 def read_all(fd: int) -> bytes:
@@ -86,7 +87,9 @@ def without_agent(
     if environment.get(b"CNI_COMMAND") == b"VERSION":
         answer = {"cniVersion": version, "supportedVersions": VERSIONS}
         return 0, json.dumps(answer).encode() + b"\n"
-    error = {"cniVersion": version, "code": TRY_AGAIN, "msg": reason}
+    # Of STATUS the specification wants this code (section 2); it means the same to a runtime.
+    code = NOT_AVAILABLE if environment.get(b"CNI_COMMAND") == b"STATUS" else TRY_AGAIN
+    error = {"cniVersion": version, "code": code, "msg": reason}
     return 1, json.dumps(error).encode() + b"\n"
 
 

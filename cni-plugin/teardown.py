@@ -100,16 +100,21 @@ class Teardown:
                 current += [self._edges.store.get(record.attachment) for record in group]
             self.finish([c for c in current if c is not None and c.state is State.REMOVING])
 
-    def collect(self, network: str, valid: Collection[Attachment]) -> None:
+    def collect(self, network: str, valid: Collection[Attachment] | None) -> None:
         """GC: take down every attachment of the network that is not in `valid`.
 
-        What is being added at this moment is left alone: the runtime's list may be older.
+        Without a list, those whose pair is gone, as it goes with the container's namespace:
+        nothing that runs is removed on doubt. What is being added at this moment is left alone:
+        the runtime's list may be older.
 
         Raises:
             CniError: some could not be taken down; the others were.
         """
         edges = self._edges
         failed = []
+        if valid is None:
+            present = {link.name for link in links.links(edges.netlink())}
+            valid = {r.attachment for r in edges.store.all() if r.port in present}
         for record in edges.store.all():
             if record.network != network or record.attachment in valid:
                 continue

@@ -61,13 +61,11 @@ class Plugin:
             case Verb.GC:
                 self._collect(request)
             case Verb.STATUS:
-                self._checker.status()
+                self._checker.status(request)
         return b""
 
     def _collect(self, request: Request) -> None:
-        valid = request.conf.valid_attachments
-        assert valid is not None
-        self._teardown.collect(request.conf.name, valid)
+        self._teardown.collect(request.conf.name, request.conf.valid_attachments)
         if request.conf.ipam is not None:
             delegate.of_request(request).collect(request.conf.version)
 
