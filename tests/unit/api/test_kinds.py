@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ovsnet.api import KINDS, NAMESPACE, NODE, POD
 from ovsnet.api.decode import Read, read_page
-from ovsnet.api.objects import Problem
+from ovsnet.api.objects import Problem, address
 from ovsnet.model import ContainerPort, Namespace, Node, Phase, Pod
 
 
@@ -234,3 +234,24 @@ def test_nothing_that_is_json_breaks_a_list(kind, things):
     assert all(isinstance(found, Read) for found in result.objects)
     assert any(found.value is not None for found in result.objects)
     assert len(result.objects) + len(result.unusable) == len(things) + 1
+
+
+@given(
+    st.ip_addresses().map(str)
+    | st.text(max_size=12)
+    | st.text("0123456789.:af%", max_size=16)
+    | st.sampled_from(
+        ["010.1.2.3", "1.2.3", "::ffff:1.2.3.4", "fe80::1%eth0", "1.2.3.4 ", "::", ""]
+    )
+)
+def test_addresses_are_parsed_as_ipaddress_does(text):
+    problems = []
+    found = address(text, "f", problems)
+    try:
+        expected = ip_address(text)
+    except ValueError:
+        expected = None
+    if expected is not None and getattr(expected, "scope_id", None) is not None:
+        expected = None
+    assert found == expected
+    assert bool(problems) == (expected is None)
