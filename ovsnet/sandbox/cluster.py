@@ -238,6 +238,7 @@ def start_process(layout: Layout, name: str) -> State:
         ProcessError: it has no such process, or that is running.
         ClusterError: it did not start.
     """
+    state.running(layout)
     with state.lock(layout):
         current = state.running(layout)
         spec = process.known(layout, name).spec

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from ovsnet.sandbox import process, teardown
+from ovsnet.sandbox import plan, process, teardown
 from ovsnet.sandbox.demo import leftovers
 from ovsnet.sandbox.demo.application import ApplicationError
 from ovsnet.sandbox.demo.checks import Check, Tally
@@ -21,7 +21,13 @@ _INTERRUPTED = 130
 
 
 @click.command()
-@click.option("--nodes", default=3, show_default=True, help="How many nodes the sandbox has.")
+@click.option(
+    "--nodes",
+    type=click.IntRange(2, plan.MAX_NODES),
+    default=3,
+    show_default=True,
+    help="How many nodes the sandbox has.",
+)
 def main(nodes: int) -> None:
     """Start a sandbox, run an application on it, prove that its network works, take it away.
 

@@ -39,3 +39,10 @@ def total(metrics: str, name: str) -> float | None:
     """The sum of a metric over all labels, of a text in Prometheus' format; None without one."""
     values = [float(m["value"]) for m in _SAMPLE.finditer(metrics) if m["name"] == name]
     return sum(values) if values else None
+
+
+def synchronised(status: str, nodes: int) -> bool:
+    return False
+
+
+FLOW_MODS = "ovsnet_controller_flow_mods_total"

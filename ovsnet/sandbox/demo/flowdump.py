@@ -11,7 +11,7 @@ _FLOW = re.compile(r"^\s*cookie=")
 _COUNTERS = re.compile(r"(?:duration|n_packets|n_bytes|idle_age|hard_age)=(?P<value>[\d.]+)s?,? ?")
 _DURATION = re.compile(r"duration=([\d.]+)s")
 _PACKETS = re.compile(r"n_packets=(\d+)")
-_TABLE = re.compile(r"table=([\w-]+)")
+_TABLE = re.compile(r'table="?([\w-]+)')
 
 
 class Flow(msgspec.Struct, frozen=True):

@@ -121,22 +121,40 @@ def of_family(addresses: Iterable[str], family: int) -> str:
     raise ValueError(f"no IPv{family} address")
 
 
+def _first(pods: Iterable[Pod]) -> Pod:
+    for pod in pods:
+        return pod
+    raise ValueError("the application has no pods on one node, on another, or of a node itself")
+
+
+def cast_of(ordinary: Sequence[Pod]) -> tuple[Pod, Pod, Pod]:
+    """A pod with a network of its own, one beside it and one on another node.
+
+    Raises:
+        ValueError: there are none such.
+    """
+    source = next((p for p in ordinary if any(o.node == p.node and o != p for o in ordinary)), None)
+    if source is None:
+        raise ValueError("the application has no two pods on one node")
+    near = _first(p for p in ordinary if p.node == source.node and p != source)
+    return source, near, _first(p for p in ordinary if p.node != source.node)
+
+
 def ways(
     pods: Sequence[Pod], nodes: Sequence[NodeSite], outside: OutsideSite, pod_mtu: int
 ) -> Iterator[Way]:
     """One way of every kind, in both families.
 
     Raises:
-        ValueError, StopIteration: the application has no pods for one of them.
+        ValueError: the application has no pods for one of them.
     """
-    ordinary = [pod for pod in pods if not pod.host_network]
     site = {node.name: node for node in nodes}
-    source = ordinary[0]
+    ordinary = [pod for pod in pods if not pod.host_network]
+    hosts = [pod for pod in pods if pod.host_network]
+    source, near, far = cast_of(ordinary)
+    own_host = _first(p for p in hosts if p.node == source.node)
+    far_host = _first(p for p in hosts if p.node != source.node)
     here = site[source.node]
-    near = next(p for p in ordinary if p.node == source.node and p != source)
-    far = next(p for p in ordinary if p.node != source.node)
-    own_host = next(p for p in pods if p.host_network and p.node == source.node)
-    far_host = next(p for p in pods if p.host_network and p.node != source.node)
     for family in _FAMILIES:
 
         def way(

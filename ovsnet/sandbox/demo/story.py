@@ -194,9 +194,7 @@ class Story:
 
     def _streams(self, pods: tuple[Pod, ...]) -> list[Stream]:
         ordinary = [pod for pod in pods if not pod.host_network]
-        source = ordinary[0]
-        near = next(p for p in ordinary if p.node == source.node and p != source)
-        far = next(p for p in ordinary if p.node != source.node)
+        source, near, far = reachability.cast_of(ordinary)
         streams: list[Stream] = []
         for family in (4, 6):
             target = reachability.of_family(far.addresses, family)
