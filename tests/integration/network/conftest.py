@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sandbox_lab import Lab, PodPlace
+from switch_state import expect_exact_flows
+
+from ovsnet.sandbox.layout import RUN_DIRECTORY
+
+_PODS = {"a1": "node1", "b1": "node1", "a2": "node2", "b2": "node2", "a3": "node3"}
+_AUDIT = "1"
+
+
+def _instance(letter: str) -> str:
+    return f"nettest{os.getpid()}{letter}"
+
+
+def _clear_the_dead() -> None:
+    """Take down what test runs have left that were killed."""
+    for path in RUN_DIRECTORY.glob("nettest*"):
+        pid = path.name.removeprefix("nettest")[:-1]
+        if pid.isdecimal() and not Path("/proc", pid).exists():
+            Lab(path.name).down()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ended_by_a_signal() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does, so that sandboxes are taken down."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def _sandbox(letter: str, nodes: int, *extra: str) -> Iterator[Lab]:
+    if os.geteuid() != 0:
+        pytest.skip("a sandbox needs root")
+    _clear_the_dead()
+    lab = Lab(_instance(letter), extra)
+    try:
+        lab.up(nodes)
+        yield lab
+    finally:
+        lab.down()
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """A sandbox of three nodes in which nothing is broken."""
+    yield from _sandbox("a", 3)
+
+
+@pytest.fixture(scope="session")
+def pods(lab: Lab) -> dict[str, PodPlace]:
+    """Two pods on node1 and node2 each, one on node3, who have all spoken to each other once.
+
+    Userspace Open vSwitch loses the first packet to a node whose link-layer address it does not
+    know yet; the tests are about all the others.
+    """
+    made = lab.pods(_PODS.items())
+    for source in made.values():
+        for target in made.values():
+            if source.node != target.node:
+                source.run("ping", "-n", "-c", "5", "-i", "0.05", "-W", "1", target.address(4),
+                           check=False)  # fmt: skip
+    expect_exact_flows(lab)
+    return made
+
+
+@pytest.fixture(scope="session")
+def broken() -> Iterator[Lab]:
+    """A sandbox of two nodes for tests that break things, and mend them at their end.
+
+    Its controller compares all flows every second.
+    """
+    yield from _sandbox("b", 2, "--audit", _AUDIT)
+
+
+@pytest.fixture
+def whole(broken: Lab) -> Iterator[Lab]:
+    """The sandbox for breaking; after the test its switches must be as they should be."""
+    yield broken
+    expect_exact_flows(broken)

@@ -1,0 +1,465 @@
+"""A real sandbox for the tests of this package, and what they do to it.
+
+Everything runs as users run it: API server, controller, agents and kubelet stand-ins are processes
+of their own, pods are namespaces set up through the plugin. Only the API server is started through
+a few lines here, so that a test can choose a pod's uid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ovsnet.names import RESERVED_PORTS
+from ovsnet.sandbox import cluster, netns, node, plan, process, state, teardown
+from ovsnet.sandbox.kubelet.sandboxes import Sandbox, Stage, Store, Target
+from ovsnet.sandbox.layout import CONTROL, NETNS_DIRECTORY, OUTSIDE, Layout, layout
+
+T = TypeVar("T")
+
+_WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+NAMESPACE = "lab"
+UID_ANNOTATION = "tests/uid"
+SECONDS = 20.0
+
+_API_SERVER_WITH_CHOSEN_UIDS = f"""
+from ovsnet.sandbox.apiserver import __main__, registry
+defaults = registry.set_defaults
+def with_uid(kind, obj):
+    defaults(kind, obj)
+    uid = (obj["metadata"].get("annotations") or {{}}).get({UID_ANNOTATION!r})
+    if uid:
+        obj["metadata"]["uid"] = uid
+registry.set_defaults = with_uid
+__main__.main()
+"""
+
+_AGENT_THAT_DIES = """
+import os, signal, sys
+from pathlib import Path
+from ovsnet import logs
+from ovsnet.cni import agent, config
+logs.configure(sys.stderr)
+def checkpoint(step):
+    if step == {step!r}:
+        os.kill(os.getpid(), signal.SIGKILL)
+agent.run(config.load(Path({file!r})), checkpoint)
+"""
+
+
+def wait_for(check: Callable[[], T], what: str, seconds: float = SECONDS) -> T:
+    """The first true value of `check`; fails in words when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = check()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A network namespace with addresses: a pod, a node, the outside."""
+
+    name: str
+    netns: Path
+    interface: str
+    ipv4: IPv4Address
+    ipv6: IPv6Address
+
+    def address(self, version: int) -> str:
+        return str(self.ipv4 if version == 4 else self.ipv6)
+
+    def within(self, work: Callable[[], T]) -> T:
+        return netns.within(self.netns, work)
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = self.within(
+            lambda: subprocess.run(command, capture_output=True, text=True, check=False)
+        )
+        assert not check or done.returncode == 0, (self.name, command, done.stdout, done.stderr)
+        return done
+
+
+@dataclass(frozen=True)
+class PodPlace(Place):
+    """A pod's namespace, and whose it is."""
+
+    node: str = ""
+    uid: str = ""
+    container: str = ""
+
+    @property
+    def mac(self) -> str:
+        return "0a:58:" + self.ipv4.packed.hex(":")
+
+
+class ApiRefusal(Exception):
+    """The API server said no."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What one execution of the plugin gave."""
+
+    status: int
+    output: dict[str, Any]
+
+    @property
+    def code(self) -> int:
+        return int(self.output["code"])
+
+    @property
+    def message(self) -> str:
+        return f"{self.output.get('msg')}: {self.output.get('details', '')}"
+
+
+@dataclass
+class Lab:
+    """One sandbox. `extra` are options that its controller is started with besides."""
+
+    instance: str
+    extra: tuple[str, ...] = ()
+    layout: Layout = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.layout = layout(self.instance)
+
+    def up(self, nodes: int = 3) -> None:
+        original_api, original_controller = cluster._api_server, cluster._controller
+
+        def api_server(*args: Any) -> process.Spec:
+            spec = original_api(*args)
+            command = (sys.executable, "-c", _API_SERVER_WITH_CHOSEN_UIDS, *spec.command[3:])
+            return process.Spec(spec.name, command, spec.netns, spec.environment)
+
+        def controller(*args: Any) -> process.Spec:
+            spec = original_controller(*args)
+            return process.Spec(spec.name, (*spec.command, *self.extra), spec.netns)
+
+        cluster._api_server, cluster._controller = api_server, controller
+        try:
+            cluster.up(self.layout, nodes, lambda text: None)
+        finally:
+            cluster._api_server, cluster._controller = original_api, original_controller
+        self.api("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
+
+    def down(self) -> None:
+        teardown.down(self.layout)
+
+    @property
+    def state(self) -> state.State:
+        return state.running(self.layout)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return tuple(each.name for each in self.state.nodes)
+
+    # --- the API ---
+
+    def api(self, method: str, path: str, body: Any = None, kind: str = "json") -> Any:
+        return json.loads(self.api_bytes(method, path, body, kind))
+
+    def api_bytes(self, method: str, path: str, body: Any = None, kind: str = "json") -> bytes:
+        kinds = {"json": "application/json", "merge": "application/merge-patch+json"}
+        request = urllib.request.Request(
+            self.state.apiserver.url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": kinds[kind]},
+        )
+        try:
+            with _WITHOUT_PROXY.open(request, timeout=SECONDS) as answer:
+                return bytes(answer.read())
+        except urllib.error.HTTPError as error:
+            raise ApiRefusal(f"{error.code}: {error.read().decode()}") from None
+
+    def fault(self, **faults: Any) -> None:
+        self.api("POST", "/sandbox/faults", faults)
+
+    def post_pod(
+        self,
+        name: str,
+        node_name: str,
+        namespace: str = NAMESPACE,
+        uid: str = "",
+        port: int | None = 80,
+    ) -> dict[str, Any]:
+        ports = [{"containerPort": port, "protocol": p} for p in ("TCP", "UDP") if port]
+        pod = {
+            "metadata": {"name": name, "annotations": {UID_ANNOTATION: uid} if uid else {}},
+            "spec": {
+                "nodeName": node_name,
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{"name": "main", "image": "none", "ports": ports}],
+            },
+        }
+        made: dict[str, Any] = self.api("POST", f"/api/v1/namespaces/{namespace}/pods", pod)
+        return made
+
+    def pod_objects(self) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = self.api("GET", "/api/v1/pods")["items"]
+        return items
+
+    def pods(
+        self, wanted: Iterable[tuple[str, str]], namespace: str = NAMESPACE, seconds: float = 60
+    ) -> dict[str, PodPlace]:
+        """Make pods (name, node) and wait until they run."""
+        names = []
+        for name, node_name in wanted:
+            self.post_pod(name, node_name, namespace)
+            names.append(name)
+        return self.running(names, namespace, seconds)
+
+    def running(
+        self, names: Sequence[str], namespace: str = NAMESPACE, seconds: float = 60
+    ) -> dict[str, PodPlace]:
+        def all_run() -> dict[str, dict[str, Any]] | None:
+            items = {
+                item["metadata"]["name"]: item
+                for item in self.pod_objects()
+                if item["metadata"]["namespace"] == namespace
+            }
+            found = {n: items[n] for n in names if n in items}
+            ready = [n for n, i in found.items() if i.get("status", {}).get("phase") == "Running"]
+            return found if len(ready) == len(names) else None
+
+        found = wait_for(all_run, f"pods {', '.join(names)[:200]} to run", seconds)
+        sandboxes = {s.target.uid: s for n in self.nodes for s in self.sandboxes(n)}
+        return {name: _pod_place(item, sandboxes) for name, item in found.items()}
+
+    def delete_pods(self, names: Iterable[str], namespace: str = NAMESPACE) -> None:
+        """Delete pods and wait until nothing of them is in the API."""
+        gone = set(names)
+        for name in gone:
+            self.api(
+                "DELETE", f"/api/v1/namespaces/{namespace}/pods/{name}", {"gracePeriodSeconds": 1}
+            )
+
+        def none_left() -> bool:
+            left = {
+                item["metadata"]["name"]
+                for item in self.pod_objects()
+                if item["metadata"]["namespace"] == namespace
+            }
+            return not gone & left
+
+        wait_for(none_left, f"pods {', '.join(sorted(gone))[:200]} to go", 60)
+
+    # --- places ---
+
+    def host(self, name: str) -> Place:
+        """A node, by its side of the pod network."""
+        found = next(n for n in self.state.nodes if n.name == name)
+        ranges = self.api("GET", f"/api/v1/nodes/{name}")["spec"]["podCIDRs"]
+        addresses = [ip_address(r.split("/")[0]) + 1 for r in ranges]
+        return Place(name, Path(found.netns), "ovsnet-gw0", *addresses)
+
+    def underlay(self, name: str) -> Place:
+        """A node, by its addresses on the fabric."""
+        found = next(n for n in self.state.nodes if n.name == name)
+        addresses = [ip_address(a) for a in found.addresses]
+        interface = plan.UNDERLAY_BRIDGE if self.state.userspace else plan.UPLINK
+        return Place(name, Path(found.netns), interface, *addresses)
+
+    @property
+    def outside(self) -> Place:
+        addresses = [ip_address(a) for a in self.state.outside.addresses]
+        return Place(OUTSIDE, self.layout.netns(OUTSIDE), plan.UPLINK, *addresses)
+
+    @property
+    def control(self) -> Place:
+        host = plan.plan(1).control
+        return Place(CONTROL, self.layout.netns(CONTROL), plan.UPLINK, host.ipv4, host.ipv6)
+
+    def environment(self, name: str) -> Mapping[str, str]:
+        rundir = Path(self.state.node(name).ovs_rundir)
+        return os.environ | node.ovs_environment(rundir)
+
+    def ovs(self, name: str, *command: str) -> str:
+        """Run one of Open vSwitch's commands on a node's switch."""
+        done = subprocess.run(
+            command,
+            env=dict(self.environment(name)),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+        )
+        assert done.returncode == 0, (name, command, done.stderr)
+        return done.stdout
+
+    # --- processes ---
+
+    def pid(self, name: str) -> int:
+        return process.known(self.layout, name).pid
+
+    def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
+        process.end(process.known(self.layout, name), how)
+
+    def start(self, name: str) -> None:
+        cluster.start_process(self.layout, name)
+
+    def restart_with(self, name: str, *command: str) -> None:
+        """Kill a process if it runs and start it with another command."""
+        record = process.known(self.layout, name)
+        process.end(record)
+        process.start(self.layout, process.Spec(name, command, record.spec.netns))
+
+    def controller_command(self, *options: str) -> tuple[str, ...]:
+        command = process.known(self.layout, state.CONTROLLER).spec.command
+        return (*command, *options)
+
+    def agent_that_dies_at(self, name: str, step: str) -> None:
+        file = str(self.layout.node(name).agent / "agent.toml")
+        program = _AGENT_THAT_DIES.format(step=step, file=file)
+        self.restart_with(f"agent-{name}", sys.executable, "-c", program)
+
+    def alive(self, name: str) -> bool:
+        return process.alive(process.known(self.layout, name))
+
+    @contextlib.contextmanager
+    def stopped(self, name: str) -> Iterator[None]:
+        """Without a process, for as long as this lasts."""
+        self.kill(name)
+        try:
+            yield
+        finally:
+            if not self.alive(name):
+                self.start(name)
+
+    def log(self, name: str, since: int = 0) -> str:
+        path = process.log_path(self.layout, name)
+        return path.read_bytes()[since:].decode(errors="replace") if path.exists() else ""
+
+    def log_size(self, name: str) -> int:
+        path = process.log_path(self.layout, name)
+        return path.stat().st_size if path.exists() else 0
+
+    def wait_for_log(self, name: str, pattern: str, since: int) -> str:
+        def found() -> str:
+            line = re.search(f".*{pattern}.*", self.log(name, since))
+            return line[0] if line else ""
+
+        return wait_for(found, f"{name} to log {pattern!r}")
+
+    def status(self) -> dict[str, Any]:
+        """What the controller says of itself."""
+
+        def ask() -> dict[str, Any]:
+            with _WITHOUT_PROXY.open(f"{self.state.controller.url}/status", timeout=5) as answer:
+                document: dict[str, Any] = json.loads(answer.read())
+                return document
+
+        return self.control.within(ask)
+
+    # --- what is there on a node ---
+
+    def sandboxes(self, name: str) -> tuple[Sandbox, ...]:
+        found = Store(self.layout.node(name).kubelet).all()
+        return tuple(s for s in found if s.stage is Stage.READY)
+
+    def pod_ports(self, name: str) -> set[str]:
+        listed = self.ovs(name, "ovs-vsctl", "--timeout=10", "list-ports", "br-int").split()
+        return set(listed) - RESERVED_PORTS
+
+    def veths(self, name: str) -> set[str]:
+        done = subprocess.run(
+            ["ip", "-n", self.layout.netns(name).name, "-j", "link", "show", "type", "veth"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        links = {link["ifname"] for link in json.loads(done.stdout or "[]") if link}
+        return links - {plan.UPLINK}
+
+    def pod_namespaces(self, name: str) -> set[str]:
+        prefix = self.layout.netns(f"pod-{name}").name
+        return {path.name for path in NETNS_DIRECTORY.glob(f"{prefix}-*")}
+
+    def attachments(self, name: str) -> list[tuple[str, str, str]]:
+        """The agent's records: container, state, addresses."""
+        path = self.layout.node(name).agent / "agent.db"
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            return list(db.execute("SELECT container_id, state, addresses FROM attachment"))
+
+    def held_addresses(self, name: str) -> int:
+        path = self.layout.node(name).agent / "agent.db"
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            query = "SELECT count(*) FROM address WHERE container_id IS NOT NULL"
+            return int(db.execute(query).fetchone()[0])
+
+    def leftovers(self, name: str) -> dict[str, Any]:
+        """Whatever of pods is on a node; every value is empty where there is none."""
+        return {
+            "ports": self.pod_ports(name),
+            "veths": self.veths(name),
+            "namespaces": self.pod_namespaces(name),
+            "attachments": self.attachments(name),
+            "addresses": self.held_addresses(name),
+        }
+
+    # --- the plugin, executed directly ---
+
+    def container(self, name: str, namespace: str, pod: str, uid: str) -> Target:
+        """A container's namespace on a node, that no kubelet knows."""
+        identity = os.urandom(32).hex()
+        path = self.layout.netns(f"pod-{name}-{identity[:12]}")
+        netns.create(path)
+        return Target(identity, str(path), namespace, pod, uid)
+
+    def plugin(self, name: str, verb: str, target: Target) -> Execution:
+        """Execute the plugin for a container as a runtime does."""
+        paths = self.layout.node(name)
+        (conflist,) = paths.cni_configuration.glob("*.conflist")
+        network = json.loads(conflist.read_text())
+        configuration = {**network["plugins"][0], "name": network["name"], "cniVersion": "1.0.0"}
+        environment = {
+            "CNI_COMMAND": verb,
+            "CNI_CONTAINERID": target.container_id,
+            "CNI_NETNS": target.netns,
+            "CNI_ARGS": target.arguments,
+            "CNI_IFNAME": "eth0",
+            "CNI_PATH": str(paths.cni_plugins),
+        }
+        done = self.underlay(name).within(
+            lambda: subprocess.run(
+                [paths.cni_plugins / "ovsnet"],
+                env=os.environ | environment,
+                input=json.dumps(configuration).encode(),
+                capture_output=True,
+                check=False,
+                timeout=60,
+            )
+        )
+        return Execution(done.returncode, json.loads(done.stdout) if done.stdout.strip() else {})
+
+
+def _pod_place(item: dict[str, Any], sandboxes: Mapping[str, Sandbox]) -> PodPlace:
+    uid = item["metadata"]["uid"]
+    addresses = [ip_address(entry["ip"]) for entry in item["status"]["podIPs"]]
+    target = sandboxes[uid].target
+    return PodPlace(
+        f"{item['metadata']['namespace']}/{item['metadata']['name']}",
+        Path(target.netns),
+        "eth0",
+        *addresses,
+        node=item["spec"]["nodeName"],
+        uid=uid,
+        container=target.container_id,
+    )

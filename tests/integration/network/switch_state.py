@@ -1,0 +1,110 @@
+"""What a switch holds, and what it should hold: both computed by reading, neither by trusting.
+
+The flows that a switch should have are computed from scratch, from the API server's objects and the
+switch's ports, by a `Network` that has seen nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from sandbox_lab import Lab, wait_for
+
+from ovsnet.api import NODE, POD
+from ovsnet.api.decode import read_page
+from ovsnet.controller.belief import Port
+from ovsnet.controller.network import Network
+from ovsnet.controller.openflow.encode import fingerprint
+from ovsnet.flows.flow import Flow
+from ovsnet.flows.stamp import STAMP_KEY, stamp_flow
+from ovsnet.flows.text import ParsedFlow, parse_flow
+
+_PORT = re.compile(r"^ (\d+|LOCAL)\(([^)]+)\): addr:([0-9a-f:]{17})", re.MULTILINE)
+_LOCAL = 0xFFFFFFFE
+
+
+def ports(lab: Lab, node: str) -> frozenset[Port]:
+    """A switch's ports as OpenFlow describes them."""
+    text = lab.ovs(node, "ovs-ofctl", "-O", "OpenFlow15", "dump-ports-desc", "br-int")
+    return frozenset(
+        Port(_LOCAL if number == "LOCAL" else int(number), name, mac)
+        for number, name, mac in _PORT.findall(text)
+    )
+
+
+def dump(lab: Lab, node: str) -> list[ParsedFlow]:
+    """A switch's flows, as an operator sees them."""
+    numbers = {port.name: port.ofport for port in ports(lab, node)}
+    text = lab.ovs(node, "ovs-ofctl", "-O", "OpenFlow15", "--names", "dump-flows", "br-int")
+    return [parse_flow(line, numbers) for line in text.splitlines() if "actions=" in line]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How the flows of a switch differ from those computed from scratch."""
+
+    missing: frozenset[Flow]
+    unexpected: frozenset[Flow]
+    foreign: tuple[str, ...]
+    twice: tuple[Flow, ...]
+
+    @property
+    def equal(self) -> bool:
+        return not (self.missing or self.unexpected or self.foreign or self.twice)
+
+
+def desired(lab: Lab) -> dict[str, frozenset[Flow]]:
+    """Every node's flows, stamp included, computed from the API's objects and switches' ports."""
+    network = Network(fingerprint)
+    nodes = read_page(NODE, lab.api_bytes("GET", NODE.path)).objects
+    pods = read_page(POD, lab.api_bytes("GET", POD.path)).objects
+    network.set_nodes([read.value for read in nodes if read.value is not None])
+    network.set_pods([read.value for read in pods if read.value is not None])
+    flows = {}
+    for name in network.nodes:
+        if name not in lab.nodes:
+            continue
+        network.set_ports(name, ports(lab, name))
+        ledger = network.ledger(name)
+        flows[name] = frozenset(ledger.flows.values()) | {stamp_flow(ledger.digest)}
+    return flows
+
+
+def compare(lab: Lab, node: str, wanted: frozenset[Flow]) -> Comparison:
+    parsed = dump(lab, node)
+    counted = Counter(each.flow for each in parsed)
+    return Comparison(
+        wanted - counted.keys(),
+        frozenset(counted.keys() - wanted),
+        tuple(word for each in parsed for word in each.foreign),
+        tuple(flow for flow, count in counted.items() if count > 1),
+    )
+
+
+def expect_exact_flows(lab: Lab, seconds: float = 20) -> None:
+    """Every switch has the flows computed from scratch, and the stamp that says so."""
+    found: dict[str, Comparison] = {}
+
+    def all_equal() -> bool:
+        found.clear()
+        found.update((n, compare(lab, n, flows)) for n, flows in desired(lab).items())
+        return all(each.equal for each in found.values())
+
+    try:
+        wait_for(all_equal, "the flows of all switches to be those computed from scratch", seconds)
+    except AssertionError as error:
+        wrong = {name: each for name, each in found.items() if not each.equal}
+        raise AssertionError(f"{error}: {wrong}") from None
+
+
+def stamp(lab: Lab, node: str) -> int | None:
+    """The digest that a switch carries."""
+    cookies = [each.flow.cookie for each in dump(lab, node) if each.flow.key == STAMP_KEY]
+    return cookies[0] if len(cookies) == 1 else None
+
+
+def ages(lab: Lab, node: str) -> dict[Flow, float]:
+    """For how many seconds each flow has been in the switch."""
+    return {each.flow: each.duration or 0.0 for each in dump(lab, node)}

@@ -1,0 +1,118 @@
+"""Sending frames into namespaces, and seeing which of them arrive where.
+
+Whether a packet does not arrive can only be said of one that had its chance: so every packet under
+test is followed by honest ones, on the same way to every place that is watched. Once those have
+come, whatever has not come before them will not come any more, because a switch keeps the order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import select
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import frames
+from sandbox_lab import Place
+
+_ETH_P_ALL = 3
+_LONGEST = 65535
+
+
+def mark() -> bytes:
+    """Bytes that are in one packet and its copies and in no other."""
+    return b"#" + secrets.token_hex(7).encode() + b"#"
+
+
+def raw_socket(place: Place) -> socket.socket:
+    """A socket that sends and receives whole frames on a place's interface."""
+
+    def make() -> socket.socket:
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        sock.bind((place.interface, _ETH_P_ALL))
+        sock.setblocking(False)
+        return sock
+
+    return place.within(make)
+
+
+@dataclass
+class Tap:
+    """Everything that arrives at one place. What the place sends itself is not kept."""
+
+    place: Place
+    socket: socket.socket
+    seen: list[bytes] = field(default_factory=list)
+
+    def read(self) -> None:
+        while True:
+            try:
+                data, address = self.socket.recvfrom(_LONGEST)
+            except BlockingIOError:
+                return
+            if address[2] != socket.PACKET_OUTGOING:
+                self.seen.append(data)
+
+    def has(self, token: bytes) -> list[bytes]:
+        return [frame for frame in self.seen if token in frame]
+
+
+class Taps:
+    """Taps at several places, by name. `send` goes out of one of them."""
+
+    def __init__(self, taps: Mapping[str, Tap]) -> None:
+        self._taps = taps
+
+    def __getitem__(self, name: str) -> Tap:
+        return self._taps[name]
+
+    def send(self, name: str, frame: bytes) -> None:
+        self._taps[name].socket.send(frame)
+
+    def read(self) -> None:
+        for tap in self._taps.values():
+            tap.read()
+
+    def forget(self) -> None:
+        self.read()
+        for tap in self._taps.values():
+            tap.seen.clear()
+
+    def where(self, token: bytes) -> set[str]:
+        """The names of the places where a marked packet has arrived so far."""
+        self.read()
+        return {name for name, tap in self._taps.items() if tap.has(token)}
+
+    def wait(self, token: bytes, names: Iterable[str], seconds: float = 10) -> None:
+        """Wait until a marked packet has arrived at all of these places."""
+        wanted = set(names)
+        deadline = time.monotonic() + seconds
+        while not wanted <= self.where(token):
+            left = deadline - time.monotonic()
+            assert left > 0, f"a packet has not come to {wanted - self.where(token)}"
+            select.select([tap.socket for tap in self._taps.values()], [], [], min(left, 0.2))
+
+
+@contextlib.contextmanager
+def taps(places: Mapping[str, Place]) -> Iterator[Taps]:
+    """Taps at these places for as long as this lasts."""
+    with contextlib.ExitStack() as stack:
+        opened = {}
+        for name, place in places.items():
+            sock = raw_socket(place)
+            stack.callback(sock.close)
+            opened[name] = Tap(place, sock)
+        yield Taps(opened)
+
+
+def datagram(
+    source_mac: str, router_mac: str, source: object, target: object, payload: bytes, **kw: int
+) -> bytes:
+    """A UDP datagram in a frame for the router."""
+    kind = frames.IPV4 if "." in str(source) else frames.IPV6
+    packet = frames.ip(source, target, frames.UDP, frames.udp(source, target, payload, **kw))
+    return frames.ethernet(router_mac, source_mac, kind, packet)
