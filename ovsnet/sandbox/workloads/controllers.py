@@ -83,8 +83,28 @@ def _plan_deployment(view: View, reference: Reference, now: datetime) -> list[Ac
     if deployment is None:
         return []
     owned = view.owned(deployment["metadata"]["uid"])
-    sets = [view.get(k, name) for k, name in owned if k is kinds.REPLICA_SET]
-    return deployments.plan(deployment, [s for s in sets if s is not None], now)
+    found = [view.get(k, name) for k, name in owned if k is kinds.REPLICA_SET]
+    sets = [s for s in found if s is not None]
+    uids = [s["metadata"]["uid"] for s in sets]
+    pods = {uid: sum(not pod.finished for pod in view.pods_of(uid)) for uid in uids}
+    return deployments.plan(deployment, sets, pods, now)
+
+
+def _deployments_concerned(view: View, written: Kind, change: Change) -> Iterable[Reference]:
+    """Also where a pod has ended: one that is recreated waits for the last of its old pods."""
+    if written is not kinds.POD:
+        return _of_and_owned(kinds.DEPLOYMENT, kinds.REPLICA_SET)(view, written, change)
+    if not change.deleted:
+        return ()
+    owners = (
+        view.stored(*reference) for reference in _owners(view, change.after, kinds.REPLICA_SET)
+    )
+    return [
+        reference
+        for owner in owners
+        if owner is not None
+        for reference in _owners(view, owner, kinds.DEPLOYMENT)
+    ]
 
 
 def _plan_replica_set(view: View, reference: Reference, _: datetime) -> list[Action]:
@@ -296,7 +316,7 @@ def controllers(pod_ranges: Sequence[PodRange]) -> tuple[Controller, ...]:
         Controller("pods-of-gone-nodes", _pods_of_gone_nodes, _plan_pod_of_gone_node),
         Controller(
             "deployment",
-            _of_and_owned(kinds.DEPLOYMENT, kinds.REPLICA_SET),
+            _deployments_concerned,
             _plan_deployment,
             periodic=kinds.DEPLOYMENT,
         ),

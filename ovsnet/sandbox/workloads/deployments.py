@@ -142,8 +142,14 @@ def rolling_step(
     return wanted, sizes
 
 
-def plan(deployment: Object, replica_sets: Sequence[Object], now: datetime) -> list[Action]:
-    """What brings a deployment one step on, and its status to the truth."""
+def plan(
+    deployment: Object, replica_sets: Sequence[Object], pods: Mapping[str, int], now: datetime
+) -> list[Action]:
+    """What brings a deployment one step on, and its status to the truth.
+
+    `pods` are, by the uid of a ReplicaSet, its pods that have not ended, those included that are
+    being deleted.
+    """
     if "deletionTimestamp" in deployment["metadata"]:
         return []
     template = _template(deployment)
@@ -164,7 +170,8 @@ def plan(deployment: Object, replica_sets: Sequence[Object], now: datetime) -> l
         if deployment["metadata"].get("annotations", {}).get(REVISION) != shown:
             patch = {"metadata": {"annotations": {REVISION: shown}}}
             actions.append(Patch(DEPLOYMENT, _key(deployment), patch))
-        actions += _resize(deployment, new, old)
+        old_pods = sum(pods.get(rs["metadata"]["uid"], 0) for rs in old)
+        actions += _resize(deployment, new, old, old_pods)
         if _complete(deployment, new, old):
             actions += _forget(deployment, old)
     return actions + _status(deployment, new, old, now)
@@ -180,14 +187,14 @@ def _first_size(deployment: Object, old: Sequence[Object]) -> int:
     return max(0, min(desired, desired + bounds(deployment)[0] - total))
 
 
-def _resize(deployment: Object, new: Object, old: Sequence[Object]) -> list[Action]:
+def _resize(deployment: Object, new: Object, old: Sequence[Object], old_pods: int) -> list[Action]:
     desired = deployment["spec"]["replicas"]
+    if deployment["spec"]["strategy"]["type"] == "Recreate" and old_pods:
+        return [action for rs in old for action in _scale(rs, 0)]
     if not any(rs["spec"]["replicas"] or rs.get("status", {}).get("replicas") for rs in old):
         return _scale(new, desired)
     if deployment["spec"].get("paused"):
         return []
-    if deployment["spec"]["strategy"]["type"] == "Recreate":
-        return [action for rs in old for action in _scale(rs, 0)]
     wanted, sizes = rolling_step(deployment, new, old)
     actions = _scale(new, wanted)
     for rs in old:
@@ -233,7 +240,10 @@ def _status(
     before = deployment.get("status", {})
     conditions = before.get("conditions", [])
     moved = any(before.get(name) != status[name] for name in _PROGRESS)
-    wanted = [_availability(deployment, available), _progress(deployment, new, old, now)]
+    wanted = [
+        _availability(deployment, available),
+        _progress(deployment, new, old, now, moved=moved),
+    ]
     for condition in wanted:
         if condition is not None:
             updated = _with_update_time(conditions, condition, timestamp(now), moved)
@@ -263,14 +273,14 @@ def _with_update_time(
 
 
 def _progress(
-    deployment: Object, new: Object | None, old: Sequence[Object], now: datetime
+    deployment: Object, new: Object | None, old: Sequence[Object], now: datetime, *, moved: bool
 ) -> Object | None:
     if new is None:
         return None
     name = new["metadata"]["name"]
     if _complete(deployment, new, old):
         reason, state = "NewReplicaSetAvailable", "has successfully progressed"
-    elif _stalled(deployment, now):
+    elif not moved and _stalled(deployment, now):
         return {
             "type": "Progressing",
             "status": "False",
@@ -286,7 +296,11 @@ def _progress(
 def _stalled(deployment: Object, now: datetime) -> bool:
     """Whether a rollout has been without progress for longer than its deadline."""
     for condition in deployment.get("status", {}).get("conditions", ()):
-        if condition["type"] == "Progressing" and condition["reason"] != "NewReplicaSetAvailable":
+        if condition["type"] != "Progressing":
+            continue
+        if condition["reason"] == "ProgressDeadlineExceeded":
+            return True
+        if condition["reason"] != "NewReplicaSetAvailable":
             since = parse_time(condition.get("lastUpdateTime", timestamp(now)))
             waited = (now - since).total_seconds()
             return bool(waited > deployment["spec"]["progressDeadlineSeconds"])

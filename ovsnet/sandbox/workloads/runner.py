@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Sequence
-from datetime import datetime
 
 from ovsnet.sandbox.apiserver.kinds import EVENT, KINDS, Kind
 from ovsnet.sandbox.apiserver.patch.merge_patch import apply_merge_patch
@@ -20,13 +19,10 @@ log = logging.getLogger(__name__)
 
 _MANAGER = "kube-controller-manager"
 _BATCH = 50
-"""Actions after which requests get their turn."""
+"""Most actions for one object before others, and requests, get their turn."""
 
-_PERIOD = 5.0
-"""Seconds between looks at what time alone may have changed."""
-
-_RETRY = 1.0
-"""Seconds after which what was refused is planned again."""
+_PERIOD = 1.0
+"""Seconds between looks at what time alone may have changed, and at what was refused."""
 
 
 def carry_out(registry: Registry, action: Action) -> None:
@@ -82,6 +78,7 @@ class Runner:
         self._controllers = {controller.name: controller for controller in controllers}
         self._view = View(registry.store, KINDS)
         self._queue: dict[tuple[str, Reference], None] = {}
+        self._refused: dict[tuple[str, Reference], None] = {}
         self._work = asyncio.Event()
         registry.store.subscribe(self._observe)
 
@@ -97,57 +94,70 @@ class Runner:
 
     async def run(self) -> None:
         """Work until cancelled."""
+        self.start()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tick())
+            tasks.create_task(self._drain())
+
+    def start(self) -> None:
+        """Look at everything that is there."""
         for kind in KINDS:
             for item in self._registry.store[kind].items():
                 change = Change(item.revision, None, item, deleted=False)
                 for controller in self._controllers.values():
                     for reference in controller.concerned(self._view, kind, change):
                         self._enqueue(controller.name, reference)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._tick())
-            tasks.create_task(self._drain())
+
+    def look_again(self) -> None:
+        """Look at what time alone may have changed, and at what was refused."""
+        refused, self._refused = self._refused, {}
+        self._queue |= refused
+        for controller in self._controllers.values():
+            if controller.periodic is not None:
+                for key in self._view.keys(controller.periodic):
+                    self._enqueue(controller.name, (controller.periodic, key))
+        if self._queue:
+            self._work.set()
+
+    def work(self) -> bool:
+        """Plan for the object that has waited longest, and do it; False if none waits."""
+        if not self._queue:
+            return False
+        name, reference = next(iter(self._queue))
+        del self._queue[name, reference]
+        self._plan_and_do(name, reference)
+        return True
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_PERIOD)
-            for controller in self._controllers.values():
-                if controller.periodic is not None:
-                    for key in self._view.keys(controller.periodic):
-                        self._enqueue(controller.name, (controller.periodic, key))
+            self.look_again()
 
     async def _drain(self) -> None:
-        done = 0
         while True:
             await self._work.wait()
             self._work.clear()
-            while self._queue:
-                item = next(iter(self._queue))
-                del self._queue[item]
-                done += 1 + self._work_on(*item)
-                if done >= _BATCH:
-                    done = 0
-                    await asyncio.sleep(0)
+            while self.work():
+                # Requests get their turn between any two objects.
+                await asyncio.sleep(0)
 
-    def _work_on(self, name: str, reference: Reference) -> int:
-        """Plan for one object and do it; returns how many actions were taken."""
-        now: datetime = self._registry.sources.now()
+    def _plan_and_do(self, name: str, reference: Reference) -> None:
         try:
-            actions = self._controllers[name].plan(self._view, reference, now)
+            actions = self._controllers[name].plan(
+                self._view, reference, self._registry.sources.now()
+            )
         except Exception:
             log.exception("planning failed controller=%s object=%s", name, reference[1])
-            return 0
-        for number, action in enumerate(actions):
-            if number >= _BATCH:
-                self._enqueue(name, reference)
-                return number
+            return
+        if len(actions) > _BATCH:
+            self._enqueue(name, reference)
+        for action in actions[:_BATCH]:
             try:
                 carry_out(self._registry, action)
             except ApiError as error:
                 log.info("refused controller=%s object=%s why=%s", name, reference[1], error)
-                loop = asyncio.get_running_loop()
-                loop.call_later(_RETRY, self._enqueue, name, reference)
-                return number
-        return len(actions)
+                self._refused[name, reference] = None
+                return
 
 
 def only(controllers: Sequence[Controller], names: Collection[str]) -> tuple[Controller, ...]:

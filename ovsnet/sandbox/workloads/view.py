@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from ovsnet.sandbox.apiserver.kinds import NODE, POD, SERVICE, Kind, Object
 from ovsnet.sandbox.apiserver.selectors import Selector, from_label_selector
-from ovsnet.sandbox.apiserver.store import Change, Key, Store
+from ovsnet.sandbox.apiserver.store import Change, Key, Store, Stored
 from ovsnet.sandbox.workloads.objects import Node, Pod, decode_node, decode_pod
 
 Reference = tuple[Kind, Key]
@@ -75,6 +75,10 @@ class View:
         """An object, the caller's to keep, or None."""
         stored = self._store[kind].get(key)
         return stored.decode() if stored is not None else None
+
+    def stored(self, kind: Kind, key: Key) -> Stored | None:
+        """An object as the store keeps it, or None."""
+        return self._store[kind].get(key)
 
     def objects(self, kind: Kind, namespace: str | None = None) -> Iterator[Object]:
         """The objects of a kind, in the order of their keys."""
