@@ -1,0 +1,158 @@
+"""The controller's metrics, in a registry that is an argument: there is no global one.
+
+Counters count since the process began; every duration is in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    ProcessCollector,
+)
+
+_FAST = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Buckets from a switch that answers at once to one that is overwhelmed."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """All metrics; made by `on`."""
+
+    registry: CollectorRegistry
+
+    switches_connected: Gauge
+    switches_turned_away: Counter
+
+    node_flows: Gauge
+    node_revision_desired: Gauge
+    node_revision_acknowledged: Gauge
+    node_ports_believed: Gauge
+    node_ports_refused: Gauge
+
+    flow_writes: Counter
+    """Label `operation`: `add` or `delete`."""
+    bundles_sent: Counter
+    bundles_answered: Counter
+    """Label `outcome`: `acknowledged` or `refused`."""
+    bundle_seconds: Histogram
+    comparisons: Counter
+    """Labels `cause` (`connect`, `audit` or `refusal`) and `result` (`equal` or `different`)."""
+    strangers_removed: Counter
+
+    ports_refused: Gauge
+    """Label `reason`."""
+    port_refusals: Counter
+    """Label `reason`."""
+
+    api_lists: Counter
+    """Label `kind`."""
+    api_interruptions: Counter
+    """Label `kind`."""
+    api_stale_seconds: Gauge
+    """Label `kind`."""
+
+    events_queued: Gauge
+    event_seconds: Histogram
+    port_seconds: Histogram
+
+    @classmethod
+    def on(cls, registry: CollectorRegistry, version: str) -> Self:
+        """Make all metrics on a registry, those of the process and of its memory included.
+
+        Raises:
+            ValueError: they are on that registry already.
+        """
+        ProcessCollector(registry=registry)
+        GCCollector(registry=registry)
+        Info("ovsnet_controller", "This controller.", registry=registry).info({"version": version})
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"ovsnet_{name}", text, labels, registry=registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"ovsnet_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str) -> Histogram:
+            return Histogram(f"ovsnet_{name}", text, registry=registry, buckets=_FAST)
+
+        return cls(
+            registry=registry,
+            switches_connected=gauge("switches_connected", "Switches with a session."),
+            switches_turned_away=counter(
+                "switches_turned_away", "Connections of switches that are no node's."
+            ),
+            node_flows=gauge("node_flows", "Flows that a node's switch is to have.", "node"),
+            node_revision_desired=gauge(
+                "node_revision_desired", "Revision of the flows that a node is to have.", "node"
+            ),
+            node_revision_acknowledged=gauge(
+                "node_revision_acknowledged", "Revision that a node's switch confirmed.", "node"
+            ),
+            node_ports_believed=gauge(
+                "node_ports_believed", "Ports of a node's switch that are a pod's.", "node"
+            ),
+            node_ports_refused=gauge(
+                "node_ports_refused", "Ports of a node's switch that get no flows.", "node"
+            ),
+            flow_writes=counter("flow_writes", "Flows written to switches.", "operation"),
+            bundles_sent=counter("bundles_sent", "Bundles sent to switches."),
+            bundles_answered=counter(
+                "bundles_answered", "Bundles that switches took or refused.", "outcome"
+            ),
+            bundle_seconds=histogram(
+                "bundle_seconds", "From sending a bundle to its acknowledgement."
+            ),
+            comparisons=counter(
+                "comparisons",
+                "Comparisons of a switch's flows with the desired.",
+                "cause",
+                "result",
+            ),
+            strangers_removed=counter(
+                "strangers_removed", "Flows found in switches that no controller had written."
+            ),
+            ports_refused=gauge("ports_refused", "Ports that get no flows now.", "reason"),
+            port_refusals=counter("port_refusals", "Ports refused so far.", "reason"),
+            api_lists=counter("api_lists", "Full lists read from the API server.", "kind"),
+            api_interruptions=counter("api_interruptions", "Watches that broke.", "kind"),
+            api_stale_seconds=gauge(
+                "api_stale_seconds", "Since when there is no news of a kind; 0 is current.", "kind"
+            ),
+            events_queued=gauge("events_queued", "Events that wait for the controller's thread."),
+            event_seconds=histogram(
+                "event_seconds", "From an API event to the acknowledgement of its flows."
+            ),
+            port_seconds=histogram(
+                "port_seconds", "From a port's appearance to the acknowledgement of its flows."
+            ),
+        )
+
+    def follow(
+        self,
+        queued: Callable[[], float],
+        stale: Iterable[tuple[str, Callable[[], float]]],
+    ) -> None:
+        """Have values read when they are asked for: the queue, and each kind's staleness."""
+        self.events_queued.set_function(queued)
+        for kind, seconds in stale:
+            self.api_stale_seconds.labels(kind).set_function(seconds)
+
+    def forget_node(self, node: str) -> None:
+        """Remove everything that is said of a node by name; harmless if nothing is."""
+        for metric in (
+            self.node_flows,
+            self.node_revision_desired,
+            self.node_revision_acknowledged,
+            self.node_ports_believed,
+            self.node_ports_refused,
+        ):
+            metric.remove_by_labels({"node": node})

@@ -1,0 +1,149 @@
+"""The document that `GET /status` serves: what the controller knows and has done, node by node.
+
+Times are UTC in RFC 3339. Programs may rely on the names here; more of them may come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+
+class Revision(msgspec.Struct, frozen=True):
+    """Each change of a node's flows raises its revision by one.
+
+    `acknowledged` is the last one that its switch has confirmed, None before the first.
+    """
+
+    desired: int
+    acknowledged: int | None = None
+
+    @property
+    def current(self) -> bool:
+        """Whether the switch has confirmed everything that it should have."""
+        return self.acknowledged == self.desired
+
+
+class BelievedPort(msgspec.Struct, frozen=True):
+    """A port of a node's switch that is a pod's, and has its flows."""
+
+    name: str
+    ofport: int
+    pod: str
+    addresses: tuple[str, ...]
+
+
+class RefusedPort(msgspec.Struct, frozen=True):
+    """A port that gets no flows. `pods` are those that its name fits; `address` may be empty."""
+
+    name: str
+    ofport: int
+    address: str
+    reason: str
+    pods: tuple[str, ...] = ()
+    since: datetime | None = None
+
+
+class NodeStatus(msgspec.Struct, frozen=True):
+    """A node of the cluster.
+
+    `session` is the state of the session with its switch (see `ovsnet.controller.session`), or
+    `none` while there is no connection; `since` when that connection began or ended. `flows` is
+    how many the node is to have.
+    """
+
+    name: str
+    session: str
+    datapath_id: str
+    flows: int
+    revision: Revision
+    since: datetime | None = None
+    ports: tuple[BelievedPort, ...] = ()
+    refused: tuple[RefusedPort, ...] = ()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a session with the node's switch."""
+        return self.session != NO_SESSION
+
+
+NO_SESSION = "none"
+
+
+class WatchState(StrEnum):
+    """How the view of one kind of API objects stands."""
+
+    LISTING = "listing"
+    CURRENT = "current"
+    STALE = "stale"
+
+
+class WatchStatus(msgspec.Struct, frozen=True):
+    """The watch of one kind: while it is stale, since when and why."""
+
+    kind: str
+    state: WatchState
+    objects: int = 0
+    since: datetime | None = None
+    reason: str = ""
+
+
+class Status(msgspec.Struct, frozen=True):
+    """One controller. `generation` is its term of leadership."""
+
+    version: str
+    generation: int
+    started: datetime
+    ready: bool
+    watches: tuple[WatchStatus, ...]
+    nodes: tuple[NodeStatus, ...]
+
+    def problems(self) -> tuple[str, ...]:
+        """What is not as it should be, in words; empty if all is well."""
+        found = [] if self.ready else ["the controller has not yet read the cluster's objects"]
+        for watch in self.watches:
+            if watch.state is WatchState.STALE:
+                found.append(f"no news of {watch.kind} objects: {watch.reason}")
+        for node in self.nodes:
+            if not node.connected:
+                found.append(f"{node.name}: its switch is not connected")
+            elif not node.revision.current:
+                found.append(f"{node.name}: its switch has not confirmed all of its flows")
+            found += [f"{node.name}: port {p.name} is refused: {p.reason}" for p in node.refused]
+        return tuple(found)
+
+
+Owners = Mapping[str, str]
+"""The document that `GET /owners` serves: cookie in hexadecimal, as ovs-ofctl prints it, to owner
+in words, such as `pod shop/web-7d4b9`.
+"""
+
+
+def cookie_text(cookie: int) -> str:
+    """A cookie as ovs-ofctl prints it, which is the key in `GET /owners`."""
+    return f"{cookie:#x}"
+
+
+_decode_status = msgspec.json.Decoder(Status).decode
+_decode_owners = msgspec.json.Decoder(dict[str, str]).decode
+
+
+def read_status(body: bytes) -> Status:
+    """The document from its JSON.
+
+    Raises:
+        ValueError: it is none; the message names the field.
+    """
+    return _decode_status(body)
+
+
+def read_owners(body: bytes) -> Owners:
+    """The document from its JSON.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return _decode_owners(body)
