@@ -19,6 +19,7 @@ _SUFFIXES = (".conf", ".conflist", ".json")
 _FIRST_WITH_CACHED_RESULT = (0, 4, 0)
 _FIRST_WITH_GC_AND_STATUS = (1, 1, 0)
 _DEFAULT_VERSION = "0.1.0"
+_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 
 VALID_ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 """Keys of the attachments that GC keeps; libcni writes both, the second for early plugins."""
@@ -72,9 +73,7 @@ def parse(text: str) -> NetworkList:
             raise ConflistError("plugins: every plugin needs a type")
     if not isinstance(document.get("name"), str):
         raise ConflistError("name: the network's name was expected")
-    version = str(document.get("cniVersion") or _DEFAULT_VERSION)
-    if not all(part.isdigit() for part in version.split(".")):
-        raise ConflistError(f"cniVersion: {version!r} is no version")
+    version = _version(document)
     return NetworkList(
         name=document["name"],
         version=version,
@@ -82,6 +81,19 @@ def parse(text: str) -> NetworkList:
         disable_check=bool(document.get("disableCheck", False)),
         disable_gc=bool(document.get("disableGC", False)),
     )
+
+
+def _version(document: Json) -> str:
+    """The version to speak: the latest that both the configuration and this runtime know.
+
+    CNI spec 1.1.0, section 1, version considerations: `cniVersions` lists all versions that the
+    configuration supports, so that runtimes from before it find theirs in `cniVersion`.
+    """
+    offered = [document.get("cniVersion") or _DEFAULT_VERSION, *document.get("cniVersions", ())]
+    common = [version for version in _VERSIONS if version in offered]
+    if not common:
+        raise ConflistError(f"cniVersion: none of {offered} is one of {', '.join(_VERSIONS)}")
+    return common[-1]
 
 
 def load(directory: Path) -> NetworkList:

@@ -51,6 +51,12 @@ def test_what_a_version_brings(version: str, result_to_del: bool, gc_and_status:
     assert network.has_gc_and_status == gc_and_status
 
 
+def test_the_latest_version_that_both_know_is_spoken() -> None:
+    several = LIST | {"cniVersion": "1.0.0", "cniVersions": ["0.4.0", "1.1.0", "9.0.0"]}
+    assert conflist.parse(json.dumps(several)).version == "1.1.0"
+    assert conflist.parse(json.dumps(LIST | {"cniVersion": "1.0.0"})).version == "1.0.0"
+
+
 def test_the_first_valid_file_by_name_is_the_network(tmp_path: Path) -> None:
     (tmp_path / "05-broken.conflist").write_text("{")
     (tmp_path / "20-later.conflist").write_text(json.dumps(LIST | {"name": "later"}))
