@@ -88,7 +88,7 @@ class IpamPlugin:
         Raises:
             CniError: see `add`.
         """
-        self._executable()
+        self.executable()
         if self._speaks(version):
             self._run("STATUS")
 
@@ -99,7 +99,12 @@ class IpamPlugin:
         except (ValueError, TypeError, KeyError, CniError):
             return False
 
-    def _executable(self) -> Path:
+    def executable(self) -> Path:
+        """The plugin's file.
+
+        Raises:
+            CniError: there is none in CNI_PATH.
+        """
         for directory in self.path:
             candidate = Path(directory) / self.kind
             if os.access(candidate, os.X_OK):
@@ -114,7 +119,7 @@ class IpamPlugin:
         environment = {**self.environment, "CNI_COMMAND": verb, "PATH": os.defpath}
         try:
             done = subprocess.run(
-                [self._executable()],
+                [self.executable()],
                 env=environment,
                 input=self.conf.encode(),
                 capture_output=True,

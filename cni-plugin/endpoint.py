@@ -111,26 +111,30 @@ class Endpoints:
         pod is left afterwards: not of an attempt that was interrupted, and not of an older
         sandbox, as the newest wins.
         """
-        for record in self._edges.store.of_pod(pod):
-            if record.attachment == request.attachment:
-                if record.state is State.SUPERSEDED:
-                    raise CniError(
-                        Code.UNKNOWN_CONTAINER,
-                        f"container {request.container_id} was replaced by a newer sandbox of pod"
-                        f" {pod.text}",
-                    )
-                if record.netns_id == netns_id and self._in_place(record):
-                    return record.result
-                self._dismantle_or_fail(record)
-            elif record.state is not State.SUPERSEDED:
-                _log.info(
-                    "newer sandbox replaces the old one",
-                    pod=pod.text,
-                    port=record.port,
-                    old=record.attachment.container_id,
-                    new=request.container_id,
-                )
-                self._dismantle_or_fail(record, superseded=True)
+        records = self._edges.store.of_pod(pod)
+        own = next((r for r in records if r.attachment == request.attachment), None)
+        # First of all: a late ADD of an old sandbox must not replace the newer one.
+        if own is not None and own.state is State.SUPERSEDED:
+            raise CniError(
+                Code.UNKNOWN_CONTAINER,
+                f"container {request.container_id} was replaced by a newer sandbox of pod"
+                f" {pod.text}",
+            )
+        if own is not None and own.netns_id == netns_id and self._in_place(own):
+            return own.result
+        if own is not None:
+            self._dismantle_or_fail(own)
+        for record in records:
+            if record is own or record.state is State.SUPERSEDED:
+                continue
+            _log.info(
+                "newer sandbox replaces the old one",
+                pod=pod.text,
+                port=record.port,
+                old=record.attachment.container_id,
+                new=request.container_id,
+            )
+            self._dismantle_or_fail(record, superseded=True)
         return None
 
     def _in_place(self, record: Record) -> bool:
@@ -222,6 +226,7 @@ class Endpoints:
             except RangeExhausted as error:
                 raise try_again(str(error)) from None
         plugin = delegate.of_request(request)
+        plugin.executable()
         store.delegate(record.attachment, plugin.to_record())
         given = plugin.add()
         self._edges.checkpoint("delegated")

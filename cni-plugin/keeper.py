@@ -107,8 +107,9 @@ class Keeper:
         ranges = self._source.ranges()
         if ranges is None:
             raise Waiting(
-                f"Node {self._config.node_name} has no podCIDR yet; kube-controller-manager gives"
-                " one if it runs with --allocate-node-cidrs"
+                f"the podCIDR of Node {self._config.node_name} is not known: it has none yet (is"
+                " kube-controller-manager run with --allocate-node-cidrs?), or the API server does"
+                " not answer"
             )
         try:
             network = self._set_up(ranges)

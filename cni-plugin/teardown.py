@@ -172,9 +172,23 @@ class Teardown:
         edges.checkpoint("unlinked")
         for record in records:
             if record.delegate:
-                delegate.of_record(record.delegate).delete()
+                _release(record)
                 edges.checkpoint("released")
             edges.store.end(record.attachment, edges.wall(), superseded=superseded)
+
+
+def _release(record: Record) -> None:
+    """Have the delegated IPAM plugin release the addresses.
+
+    One that gave no usable addresses, for its configuration may be the very reason why the ADD
+    failed, is asked as the specification demands, but need not agree.
+    """
+    try:
+        delegate.of_record(record.delegate).delete()
+    except CniError as error:
+        if record.addresses:
+            raise
+        _log.warning("nothing was released", pod=record.pod.text, error=error)
 
 
 def _by_pod(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:

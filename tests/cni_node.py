@@ -64,7 +64,8 @@ def answer_port(number: int, ipv4: str, pod_mac: str) -> list[str]:
 class StandInController(threading.Thread):
     """Listens for OpenFlow in a node's namespace and calls `on_port` for each port that appears.
 
-    The port's name is empty if the port is gone. It says hello and answers echoes, no more;
+    The port's name is empty if the port is gone, and the number 0 when the switch has just
+    connected. It says hello and answers echoes, no more;
     flows go in by ovs-ofctl.
     """
 
@@ -86,6 +87,7 @@ class StandInController(threading.Thread):
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection:
             connection.sendall(HEADER.pack(OPENFLOW_1_5, HELLO, 8, 1))
+            self._on_port(0, "", "")
             data = b""
             while chunk := connection.recv(65536):
                 data += chunk
@@ -245,6 +247,9 @@ class TestNode:
             self.controller = None
 
     def _on_port(self, number: int, port: str, mac: str) -> None:
+        if number == 0:
+            self.ovs.ofctl("add-flow", names.BRIDGE, "priority=0 actions=drop")
+            return
         address = names.address_of_host_mac(mac)
         if not port:
             with contextlib.suppress(Exception):
