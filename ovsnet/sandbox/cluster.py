@@ -86,11 +86,11 @@ def up(layout: Layout, nodes: int, report: Report) -> State:
         try:
             return _start(layout, hosts, report)
         except (fabric.FabricError, node.NodeError, process.ProcessError, OSError) as error:
-            teardown.clear(layout)
+            teardown.remove(layout)
             raise ClusterError(str(error)) from error
         except BaseException:
             report("clearing away what was started")
-            teardown.clear(layout)
+            teardown.remove(layout)
             raise
 
 

@@ -53,6 +53,20 @@ def clear(layout: Layout) -> Removed:
     return Removed(processes, len(paths), bool(entries))
 
 
+def remove(layout: Layout) -> Removed:
+    """Remove everything of a sandbox, its directory too; the caller holds the lock.
+
+    Raises:
+        TimeoutError, OSError: as `clear`.
+    """
+    removed = clear(layout)
+    layout.root.rmdir()
+    # Others of ovsnet may have their own directory beside it.
+    with contextlib.suppress(OSError):
+        layout.root.parent.rmdir()
+    return removed
+
+
 def down(layout: Layout) -> Removed:
     """Take a sandbox away completely. Where there is none, nothing happens.
 
@@ -61,9 +75,4 @@ def down(layout: Layout) -> Removed:
         TimeoutError, OSError: something cannot be removed.
     """
     with state.lock(layout):
-        removed = clear(layout)
-        layout.root.rmdir()
-        # Others of ovsnet may have their own directory beside it.
-        with contextlib.suppress(OSError):
-            layout.root.parent.rmdir()
-    return removed
+        return remove(layout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -50,15 +51,13 @@ def test_a_start_clears_away_what_a_killed_one_left(sandbox: Sandbox) -> None:
 
 
 def test_a_start_that_fails_says_why_and_leaves_nothing(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox,
 ) -> None:
     # The controller's port is taken: it ends at once, and the sandbox cannot come up.
     program = (
         "from ovsnet.sandbox import cluster; cluster._OPENFLOW_PORT = 6443;"
         "from ovsnet.cli.sandbox import sandbox; sandbox()"
     )
-    import sys
-
     done = subprocess.run(
         [sys.executable, "-c", program, "up", "--nodes", "1"],
         env=sandbox.environment,
