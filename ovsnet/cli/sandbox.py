@@ -20,9 +20,11 @@ from ovsnet.sandbox.layout import Layout, LayoutError, from_environment
 if TYPE_CHECKING:
     from ovsnet.sandbox.health import Health
 
-NOT_RUNNING = 1
-UNHEALTHY = 3
+UNHEALTHY = 1
+NOT_RUNNING = 3
 INTERRUPTED = 130
+
+_WIDTH_IN_A_FILE = 160
 
 _COMMAND_SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 _KUBECTL_SETTINGS = {**_COMMAND_SETTINGS, "help_option_names": []}
@@ -128,7 +130,7 @@ def down(layout: Layout) -> None:
 def status(layout: Layout, as_json: bool) -> None:
     """Show processes, nodes and pods.
 
-    Exit status 0: all is well; 1: no sandbox is running; 3: something in it is not well.
+    Exit status 0: all is well; 1: something is not; 3: no sandbox is running.
     """
     _need_root()
     try:
@@ -136,8 +138,9 @@ def status(layout: Layout, as_json: bool) -> None:
     except state.NotRunningError as error:
         if as_json:
             click.echo('{"phase": "down", "healthy": false}')
-            sys.exit(NOT_RUNNING)
-        raise click.ClickException(str(error)) from error
+        else:
+            click.echo(f"Error: {error}", err=True)
+        sys.exit(NOT_RUNNING)
     import asyncio  # noqa: PLC0415
 
     from ovsnet.sandbox import health  # noqa: PLC0415
@@ -156,6 +159,8 @@ def _print_health(found: Health) -> None:
     from rich.table import Table  # noqa: PLC0415
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH_IN_A_FILE)
     nodes = Table("Node", "Ready", "Addresses", "Pod ranges", "Pods", box=None)
     for each in found.nodes:
         ready = "yes" if each.ready else f"no: {each.fault}"

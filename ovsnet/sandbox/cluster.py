@@ -110,6 +110,9 @@ def _start(layout: Layout, hosts: plan.Plan, report: Report) -> State:
         api_url=f"http://127.0.0.1:{api_port}",
     )
     state.write(layout, state.describe(layout, hosts, opening, Phase.STARTING, {}))
+    if not node.SHARED_RUNDIR.exists():
+        layout.made_rundir.touch()
+        node.SHARED_RUNDIR.mkdir(parents=True)
     report("making the fabric")
     fabric.make_namespaces(layout, hosts)
     fabric.build(layout, hosts)

@@ -93,6 +93,11 @@ class Layout(msgspec.Struct, frozen=True):
         return self.root / "kubeconfig-inside"
 
     @property
+    def made_rundir(self) -> Path:
+        """Exists if Open vSwitch's usual directory did not before, and must go with the sandbox."""
+        return self.root / "made-openvswitch-rundir"
+
+    @property
     def kubectl_cache(self) -> Path:
         """Where kubectl may keep what it has discovered."""
         return self.root / "kubectl-cache"

@@ -13,7 +13,9 @@ from ovsnet.sandbox.layout import Layout
 from ovsnet.sandbox.process import Record, Spec
 
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
-_SHARED_RUNDIR = Path("/var/run/openvswitch")
+SHARED_RUNDIR = Path("/var/run/openvswitch")
+"""Parts of ovs-vswitchd use this directory whatever OVS_RUNDIR says."""
+
 _KERNEL_MODULE = Path("/sys/module/openvswitch")
 _READY_SECONDS = 20.0
 
@@ -132,8 +134,6 @@ def start_switch(layout: Layout, host: plan.Host, userspace: bool) -> None:
     """
     rundir = layout.node(host.name).ovs
     fabric.ip_batch(layout.netns(host.name), [f"link set {plan.UPLINK} up"])
-    # Parts of ovs-vswitchd use this directory whatever OVS_RUNDIR says.
-    _SHARED_RUNDIR.mkdir(parents=True, exist_ok=True)
     vsctl = ("ovs-vsctl", "--timeout=20")
     version = _tool(rundir, "ovs-vswitchd", "--version").split()[3]
     _tool(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from ovsnet.sandbox import netns, process, state
+from ovsnet.sandbox import netns, node, process, state
 from ovsnet.sandbox.layout import NETNS_DIRECTORY, Layout
 
 
@@ -44,6 +44,10 @@ def clear(layout: Layout) -> Removed:
     paths = namespaces(layout)
     for path in paths:
         netns.delete(path)
+    if layout.made_rundir.exists():
+        # Another sandbox, or the host's own Open vSwitch, may have begun to use it.
+        with contextlib.suppress(OSError):
+            node.SHARED_RUNDIR.rmdir()
     entries = list(layout.root.iterdir()) if layout.root.exists() else []
     for entry in entries:
         if entry.is_dir() and not entry.is_symlink():

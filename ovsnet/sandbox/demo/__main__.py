@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import subprocess
 import sys
 
 import click
 
 from ovsnet.sandbox import plan, process, teardown
+from ovsnet.sandbox.client import UNREACHABLE, ApiError
 from ovsnet.sandbox.demo import leftovers
 from ovsnet.sandbox.demo.application import ApplicationError
 from ovsnet.sandbox.demo.checks import Check, Tally
 from ovsnet.sandbox.demo.screen import Screen
 from ovsnet.sandbox.demo.story import Story
-from ovsnet.sandbox.layout import LayoutError, from_environment
+from ovsnet.sandbox.layout import Layout, LayoutError, from_environment
 from ovsnet.sandbox.state import AlreadyRunningError, BusyError, ClusterError
 
 _FAILED = 1
+_BROKEN_OFF = (
+    ApiError,
+    ApplicationError,
+    ClusterError,
+    process.ProcessError,
+    subprocess.SubprocessError,
+    ValueError,
+    *UNREACHABLE,
+)
 _INTERRUPTED = 130
+
+
+def _tell(story: Story, nodes: int, layout: Layout, tally: Tally) -> frozenset[str]:
+    """Tell the story and take the sandbox away, whatever happens; the links that it had.
+
+    Raises:
+        ClusterError: there was no sandbox to tell it on.
+    """
+    story.up(nodes)
+    try:
+        try:
+            story.tell()
+        except _BROKEN_OFF as error:
+            tally.add(Check("the story was told to its end", passed=False, seen=str(error)))
+        return leftovers.links_inside(layout)
+    finally:
+        # An impatient second interrupt must not leave half of it there.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        teardown.down(layout)
 
 
 @click.command()
@@ -33,6 +65,10 @@ def main(nodes: int) -> None:
 
     Exit status 0: every check passed.
     """
+    if shutil.which("kubectl") is None:
+        raise click.ClickException(
+            "kubectl is not installed; on Debian: apt-get install kubernetes-client"
+        )
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     screen = Screen()
@@ -40,20 +76,7 @@ def main(nodes: int) -> None:
     try:
         layout = from_environment()
         before = leftovers.look(layout)
-        story = Story(layout, screen, tally)
-        try:
-            story.up(nodes)
-            story.tell()
-        except ApplicationError as error:
-            tally.add(Check("the application runs", passed=False, seen=str(error)))
-            screen.say(str(error))
-        except process.ProcessError as error:
-            tally.add(Check("the controller starts again", passed=False, seen=str(error)))
-            screen.say(str(error))
-        finally:
-            inside = leftovers.links_inside(layout)
-            if story.started:
-                teardown.down(layout)
+        inside = _tell(Story(layout, screen, tally), nodes, layout, tally)
     except (AlreadyRunningError, BusyError, ClusterError, LayoutError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:

@@ -7,11 +7,15 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ovsnet.controller.status import Status
 from ovsnet.sandbox import netns
 from ovsnet.sandbox.state import State
 
 _SAMPLE = re.compile(r"^(?P<name>\w+)(?:\{[^}]*\})? (?P<value>[-+.\deE]+)$", re.MULTILINE)
 _TIMEOUT_SECONDS = 2.0
+
+FLOW_WRITES = "ovsnet_flow_writes_total"
+"""The controller's counter of flows that it wrote to switches."""
 
 
 def fetch(state: State, path: str) -> str:
@@ -36,13 +40,20 @@ def fetch(state: State, path: str) -> str:
 
 
 def total(metrics: str, name: str) -> float | None:
-    """The sum of a metric over all labels, of a text in Prometheus' format; None without one."""
+    """The sum of a metric over all labels, of a text in Prometheus' format; None without one.
+
+    A metric that has labels and was never counted has no samples: its sum is 0.
+    """
     values = [float(m["value"]) for m in _SAMPLE.finditer(metrics) if m["name"] == name]
-    return sum(values) if values else None
+    if not values and f"# TYPE {name} " not in metrics:
+        return None
+    return sum(values)
 
 
-def synchronised(status: str, nodes: int) -> bool:
-    return False
-
-
-FLOW_MODS = "ovsnet_controller_flow_mods_total"
+def in_step(status: Status, nodes: int) -> bool:
+    """Whether the controller has a session with every switch, and each has all its flows."""
+    return (
+        status.ready
+        and len(status.nodes) == nodes
+        and all(node.connected and node.revision.current for node in status.nodes)
+    )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from ovsnet.controller.status import read_status
 from ovsnet.sandbox import cluster, entering, plan, process
 from ovsnet.sandbox.client import Client, Object, server_of
 from ovsnet.sandbox.demo import application, control, flowdump, probes, reachability
@@ -41,7 +42,6 @@ class Story:
         self._screen = screen
         self._tally = tally
         self._state: State
-        self.started = False
 
     def up(self, nodes: int) -> None:
         """Start the sandbox. Raises ClusterError if it does not start."""
@@ -55,7 +55,6 @@ class Story:
                 show(sum(each.endswith("is ready") for each in steps))
 
             self._state = cluster.up(self._layout, nodes, report)
-        self.started = True
         seconds = time.monotonic() - began
         self._screen.say(
             f"{nodes} nodes ready after {seconds:.1f} s: each with its own Open vSwitch "
@@ -67,6 +66,8 @@ class Story:
 
         Raises:
             ApplicationError: the application does not run, so there is nothing more to tell.
+            ApiError, ClusterError, ProcessError, SubprocessError, ValueError, OSError: a part of
+                the sandbox did not do what the story needs; the message says which.
         """
         pods = self._deploy()
         sites = self._sites()
@@ -251,12 +252,12 @@ class Story:
             alone = self._connected()
             self._state = cluster.start_process(self._layout, CONTROLLER)
             returned = time.monotonic()
-            synchronised = _wait(self._synchronised)
+            in_step = _wait(self._in_step)
             time.sleep(_AFTERWARDS_SECONDS)
             elapsed = time.monotonic() - dumped
             after = {node: flowdump.parse(self._dump(node)) for node in nodes}
             counts = traffic.stop()
-        written = self._flow_mods()
+        written = self._flow_writes()
         self._check(
             Check(
                 "while it was gone, no switch had a controller",
@@ -266,31 +267,34 @@ class Story:
             *(count.check for count in counts),
             Check(
                 "back again, it has a session with every switch and found its flows there",
-                synchronised,
+                in_step,
                 ", ".join(self._connected()) or "none",
             ),
-            Check("its metrics count no flow written", written == 0, f"{written} flow-mods"),
+            Check("its metrics count no flow written", written == 0, _written_text(written)),
         )
         for node in nodes:
             # A tenth is for the time between the dumps' own moments of reading.
             found = flowdump.compare(before[node], after[node], elapsed * 0.9)
             self._check(Check(f"no flow of {node} was rewritten", found.untouched, found.text))
 
-    def _synchronised(self) -> bool:
-        """Whether the controller has a session with every switch and all its flows acknowledged."""
+    def _in_step(self) -> bool:
+        """Whether the controller answers, and all switches have what it wants them to have."""
         try:
-            return control.synchronised(
-                control.fetch(self._state, "/status"), len(self._state.nodes)
-            )
-        except (OSError, http.client.HTTPException):
+            status = read_status(control.fetch(self._state, "/status").encode())
+        except (OSError, http.client.HTTPException, ValueError):
             return False
+        return control.in_step(status, len(self._state.nodes))
 
-    def _flow_mods(self) -> float | None:
+    def _flow_writes(self) -> float | None:
         try:
             metrics = control.fetch(self._state, "/metrics")
         except (OSError, http.client.HTTPException):
             return None
-        return control.total(metrics, control.FLOW_MODS)
+        return control.total(metrics, control.FLOW_WRITES)
+
+
+def _written_text(written: float | None) -> str:
+    return "no such metric" if written is None else f"{written:.0f} written since it came back"
 
 
 def _wait(condition: Callable[[], bool], seconds: float = _CONTROLLER_SECONDS) -> bool:

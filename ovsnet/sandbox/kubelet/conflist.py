@@ -42,6 +42,10 @@ class NetworkList(msgspec.Struct, frozen=True):
     def _numbers(self) -> tuple[int, ...]:
         return tuple(int(part) for part in self.version.split("."))
 
+    def declares(self, capability: str) -> bool:
+        """Whether any of the plugins says that it has a capability."""
+        return any((plugin.get("capabilities") or {}).get(capability) for plugin in self.plugins)
+
     @property
     def passes_result_to_del(self) -> bool:
         """Whether DEL gets the result of ADD (0.4.0 and later)."""

@@ -256,6 +256,10 @@ class Pods:
             raise
         sandbox = msgspec.structs.replace(sandbox, stage=Stage.READY, result=result)
         self._store.save(sandbox)
+        if "portMappings" in capabilities and not self._runtime.network().declares("portMappings"):
+            self._tell(
+                pod, "Warning", "HostPortNotMapped", "no plugin of the network maps host ports"
+            )
         return sandbox
 
     async def _check(self, pod: Object, sandbox: Sandbox) -> None:

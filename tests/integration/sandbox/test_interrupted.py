@@ -38,7 +38,7 @@ def test_an_interrupted_start_takes_away_what_it_made(sandbox: Sandbox, step: st
 def test_what_a_killed_start_left_is_found(sandbox: Sandbox, step: str) -> None:
     assert interrupt(sandbox, step, signal.SIGKILL).returncode == -signal.SIGKILL
     assert not sandbox.nothing_left()
-    assert "interrupted" in sandbox.run("status", status=1)
+    assert "interrupted" in sandbox.run("status", status=3)
     sandbox.run("down")
     assert sandbox.nothing_left()
 

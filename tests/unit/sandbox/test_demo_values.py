@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from ovsnet.controller.status import NO_SESSION, NodeStatus, Revision, Status
 from ovsnet.sandbox.demo import application, control, leftovers, reachability
 from ovsnet.sandbox.demo.application import MANIFESTS, Pod
 from ovsnet.sandbox.demo.checks import Check, Tally
@@ -184,3 +186,22 @@ def test_metrics() -> None:
     assert control.total(text, "x_total") == 13
     assert control.total(text, "y") == 7
     assert control.total(text, "z") is None
+    assert control.total("# TYPE z_total counter\n", "z_total") == 0
+
+
+def controller_status(**changes: object) -> Status:
+    now = datetime(2025, 1, 31, tzinfo=UTC)
+    nodes = tuple(NodeStatus(n, "serving", "1", 9, Revision(2, 2)) for n in ("node1", "node2"))
+    status = Status("1", 0, now, ready=True, watches=(), nodes=nodes)
+    return msgspec.structs.replace(status, **changes)
+
+
+def test_a_controller_that_is_in_step() -> None:
+    status = controller_status()
+    assert control.in_step(status, 2)
+    assert not control.in_step(status, 3)
+    assert not control.in_step(controller_status(ready=False), 2)
+    first = status.nodes[0]
+    for fault in ({"session": NO_SESSION}, {"revision": Revision(2, 1)}):
+        nodes = (msgspec.structs.replace(first, **fault), status.nodes[1])
+        assert not control.in_step(controller_status(nodes=nodes), 2)
