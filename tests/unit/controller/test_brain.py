@@ -3,7 +3,18 @@
 from collections.abc import Callable
 from ipaddress import IPv4Address, ip_address, ip_network
 
-from cluster_strategies import NODES, PODS, UIDS, nodes, pods, port_sets
+from cluster_strategies import (
+    NODES,
+    PODS,
+    UIDS,
+    USUAL_NODES,
+    USUAL_PODS,
+    USUAL_PORTS,
+    nodes,
+    pods,
+    port_nodes,
+    port_sets,
+)
 from fake_switch import FakeSwitch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -335,7 +346,7 @@ steps = st.one_of(
     st.builds(put_pod, pods),
     st.builds(drop_pod, st.sampled_from(PODS), st.sampled_from(UIDS)),
     st.builds(missed, st.sampled_from(PODS), nodes),
-    st.builds(set_ports, st.sampled_from(NODES), port_sets),
+    st.builds(set_ports, port_nodes, port_sets),
     st.builds(
         switch_step,
         st.sampled_from(["connect", "disconnect", "restart", "meddle", "answer", "answer"]),
@@ -345,8 +356,18 @@ steps = st.one_of(
 )
 
 
+usual = [
+    *map(put_node, USUAL_NODES),
+    *map(put_pod, USUAL_PODS),
+    set_ports("node-1", USUAL_PORTS),
+    switch_step("connect", "node-1"),
+    switch_step("connect", "node-2"),
+]
+sequences = st.lists(steps, min_size=1, max_size=30)
+
+
 @settings(max_examples=200, deadline=None)
-@given(st.lists(steps, max_size=30), st.integers(0, 30))
+@given(st.one_of(sequences, sequences.map(lambda found: [*usual, *found])), st.integers(0, 12))
 def test_whatever_happens_every_switch_ends_up_with_the_flows_of_the_final_state(
     sequence: list[Step], listed_after: int
 ) -> None:

@@ -3,14 +3,25 @@
 import zlib
 from collections.abc import Callable
 
-from cluster_strategies import NODES, PODS, UIDS, nodes, pods, port_sets
+from cluster_strategies import (
+    NODES,
+    PODS,
+    UIDS,
+    USUAL_NODES,
+    USUAL_PODS,
+    USUAL_PORTS,
+    nodes,
+    pods,
+    port_nodes,
+    port_sets,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovsnet.controller.belief import Port
 from ovsnet.controller.network import Deltas, Network
 from ovsnet.flows.flow import Flow, FlowKey
-from ovsnet.model import Node, Pod, PodRef
+from ovsnet.model import Node, Phase, Pod, PodRef
 
 
 class World:
@@ -68,26 +79,39 @@ def set_ports(node: str, ports: frozenset[Port]) -> Event:
     return event
 
 
-def relist(kind: str) -> Event:
+def relist(gone: PodRef, pod: Pod, node: Node) -> Event:
+    """Changes that the watch missed, and the lists that make up for them."""
+
     def event(world: World, network: Network) -> Deltas:
-        if kind == "nodes":
-            return network.set_nodes(world.nodes.values())
+        world.pods.pop(gone, None)
+        world.pods[pod.ref] = pod
         return network.set_pods(world.pods.values())
 
-    return event
+    def event_of_nodes(world: World, network: Network) -> Deltas:
+        world.nodes[node.name] = node
+        return network.set_nodes(world.nodes.values())
+
+    return event if pod.phase is Phase.RUNNING else event_of_nodes
 
 
-events = st.lists(
+usual = [
+    *map(put_node, USUAL_NODES),
+    *map(put_pod, USUAL_PODS),
+    set_ports("node-1", USUAL_PORTS),
+]
+changes = st.lists(
     st.one_of(
         st.builds(put_node, nodes),
         st.builds(drop_node, st.sampled_from(NODES)),
         st.builds(put_pod, pods),
         st.builds(drop_pod, st.sampled_from(PODS), st.sampled_from(("", *UIDS))),
-        st.builds(set_ports, st.sampled_from(NODES), port_sets),
-        st.builds(relist, st.sampled_from(["nodes", "pods"])),
+        st.builds(set_ports, port_nodes, port_sets),
+        st.builds(relist, st.sampled_from(PODS), pods, nodes),
     ),
+    min_size=1,
     max_size=25,
 )
+events = st.one_of(changes, changes.map(lambda found: [*usual, *found]))
 
 
 def fingerprint(flow: Flow) -> int:
@@ -103,7 +127,7 @@ def from_scratch(world: World) -> Network:
     return network
 
 
-@settings(max_examples=300)
+@settings(max_examples=400, deadline=None)
 @given(events)
 def test_any_order_of_events_ends_in_the_flows_of_the_final_state(sequence: list[Event]) -> None:
     world = World()

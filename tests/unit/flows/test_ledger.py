@@ -116,6 +116,35 @@ def test_owners_that_contradict_each_other_are_named() -> None:
     assert [f.actions for f in ledger.flows.values()] == [()]
 
 
+def test_the_commons_without_the_block_about_itself_are_part_of_a_ledger() -> None:
+    commons = Commons(fingerprint)
+    ledger = Ledger(fingerprint, commons, OWNERS[0])
+    about_itself = block(OWNERS[0], [Flow(Table.ROUTE, 1, (Term(Field.IN_PORT, 1),))])
+    about_another = block(OWNERS[1], [Flow(Table.ROUTE, 1, (Term(Field.IN_PORT, 2),))])
+
+    delta = ledger.follow(commons.update([about_itself, about_another]))
+
+    assert delta.adds == about_another.flows
+    assert dict(ledger.flows) == {f.key: f for f in about_another.flows}
+    assert len(ledger.flows) == 1
+    assert ledger.digest == fingerprint(*about_another.flows)
+    assert set(ledger.owners) == {OWNERS[1]}
+
+
+def test_a_key_of_the_commons_that_changes_hands_is_written_and_not_deleted() -> None:
+    commons = Commons(fingerprint)
+    ledger = Ledger(fingerprint, commons, OWNERS[4])
+    contested = Flow(Table.ROUTE, 1, ())
+    before = block(OWNERS[0], [contested])
+    after = block(OWNERS[1], [contested])
+    ledger.follow(commons.update([before]))
+
+    delta = ledger.follow(commons.update([after], gone=[OWNERS[0]]))
+
+    assert (delta.adds, delta.deletes) == (after.flows, ())
+    assert dict(ledger.flows) == {contested.key: after.flows[0]}
+
+
 def test_the_same_block_again_changes_nothing() -> None:
     ledger = Ledger(fingerprint, Commons(fingerprint), OWNERS[0])
     one = block(OWNERS[0], [Flow(Table.ROUTE, 1, ())])
