@@ -126,7 +126,7 @@ _ASKING: Final = _BUSY | {State.ASKING_ROLE, State.READING_STAMP, State.LISTING}
 
 
 class _Bundle(msgspec.Struct):
-    """A bundle on its way. `refusal`: why the switch will not have it, as far as it has said."""
+    """A bundle on its way."""
 
     xid: int
     revision: int
@@ -134,8 +134,6 @@ class _Bundle(msgspec.Struct):
     keys: frozenset[FlowKey]
     messages: int
     since: float
-    refusal: str = ""
-    refused: decode.RefusedFlow | None = None
 
 
 class _Listing(msgspec.Struct):
@@ -413,8 +411,6 @@ class Session:
         if bundle is None or event.xid != bundle.xid:
             return []
         if self.state is State.FILLING and event.control is BundleControl.CLOSE_REPLY:
-            if bundle.refusal:
-                return self._failed(bundle, now)
             self._asked = now
             self.state = State.COMMITTING
             commit = encode.bundle_control(BundleControl.COMMIT_REQUEST, bundle.xid)
@@ -437,19 +433,18 @@ class Session:
         if bundle is not None and event.xid in {FLOW_XID, bundle.xid}:
             if (event.kind, event.code) == NO_MASTER:
                 return self._fenced(event.text)
-            if not bundle.refusal:
-                bundle.refusal = event.text
-                bundle.refused = decode.refused_flow(event.data)
-            # A message of the bundle was refused: the answer to closing it is still to come.
-            waits = self.state is State.FILLING and event.xid == FLOW_XID
-            return [] if waits else self._failed(bundle, now)
+            return self._failed(bundle, event, now)
         listing = self._listing
         if event.xid == self._question or (listing is not None and event.xid == listing.xid):
             return self._end(f"it refused to say what flows it has: {event.text}")
         return []
 
-    def _failed(self, bundle: _Bundle, now: float) -> list[Outcome]:
-        """Nothing of the bundle was applied. Begin again with what the switch really has."""
+    def _failed(self, bundle: _Bundle, refusal: Refused, now: float) -> list[Outcome]:
+        """Nothing of the bundle was applied. Begin again with what the switch really has.
+
+        Whatever else the switch has to say of this bundle it says before it answers the next
+        question, and it finds no bundle that it could be about.
+        """
         discard: list[Outcome] = []
         if self.state is State.FILLING:
             control = BundleControl.DISCARD_REQUEST
@@ -461,7 +456,8 @@ class Session:
         self._bundle = self._listing = None
         self._pending, self._pending_foreign = {}, []
         self.state = State.BACKING_OFF
-        notice = WriteFailed(self.node, bundle.revision, bundle.refusal, bundle.refused, wait)
+        flow = decode.refused_flow(refusal.data)
+        notice = WriteFailed(self.node, bundle.revision, refusal.text, flow, wait)
         return [*discard, notice]
 
     def _steady(self, revision: int, digest: int, now: float) -> None:

@@ -104,7 +104,6 @@ class Switchboard:
         """Forget the sessions that have ended with these outcomes."""
         for outcome in outcomes:
             if isinstance(outcome, Lost):
-                session = self._by_connection.pop(outcome.connection)
-                if self._by_node.get(session.node) is session:
-                    del self._by_node[session.node]
+                del self._by_connection[outcome.connection]
+                del self._by_node[outcome.node]
         return outcomes

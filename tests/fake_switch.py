@@ -117,6 +117,7 @@ class FakeSwitch:
             self.answers.append(FlowsListed(self.connection, xid, body, more=i < len(parts)))
 
     def _control(self, xid: int, control: BundleControl, data: bytes) -> None:
+        assert struct.unpack_from("!I2xH", data, 8) == (1, 3), "ordered and atomic"
         if control is BundleControl.OPEN_REQUEST:
             assert self._bundle is None, "two bundles at a time"
             self._bundle, self._closed = [], False
@@ -143,6 +144,7 @@ class FakeSwitch:
 
     def _add(self, xid: int, data: bytes) -> None:
         inner = data[16:]
+        assert struct.unpack_from("!I2xH", data, 8) == (1, 3), "ordered and atomic"
         assert self._bundle is not None
         assert struct.unpack_from("!I", inner, 4)[0] == xid == 1
         if cookie_of(inner) in self.refuse:

@@ -8,8 +8,8 @@ from openflow_wire import SwitchRefusedError, Wire
 
 from ovsnet.controller.openflow import decode, encode
 from ovsnet.controller.openflow.decode import ForeignFlow
-from ovsnet.flows.fields import EthType, Field
-from ovsnet.flows.flow import Flow, Goto, Output, SetField, match, term
+from ovsnet.flows.fields import CtState, EthType, Field
+from ovsnet.flows.flow import Ct, Flow, Goto, Output, SetField, match, term
 from ovsnet.names import BRIDGE, Table
 
 
@@ -31,20 +31,25 @@ def dumped(wire: Wire) -> list[Flow | ForeignFlow]:
     return [flow for part in wire.dump() for flow in decode.flows(part)]
 
 
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+def commits_what_is_invalid(flow: Flow) -> bool:
+    """Open vSwitch refuses to commit connections of which the match says that they are invalid."""
+    state = next((t for t in flow.match if t.field is Field.CT_STATE), None)
+    commits = any(isinstance(action, Ct) and action.commit for action in flow.actions)
+    return commits and state is not None and bool(state.value & CtState.INV)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(flow_sets(max_size=40))
-def test_every_flow_comes_back_as_it_went_in(wire, generated):
-    wire.bundle(encode.flow_adds(generated))
-    try:
-        assert {flow.key: flow for flow in dumped(wire)} == {flow.key: flow for flow in generated}
-        assert wire.count() == len(generated)
-    finally:
-        wire.bundle(encode.flow_deletes(flow.key for flow in generated))
-    assert wire.count() == 0
+def test_every_flow_comes_back_as_it_went_in(switch, generated):
+    generated = tuple(flow for flow in generated if not commits_what_is_invalid(flow))
+    with Wire(switch.ovs.management_socket(BRIDGE)) as wire:
+        wire.bundle(encode.flow_adds(generated))
+        found = {flow.key: flow for flow in dumped(wire)}
+        count = wire.count()
+        wire.bundle(encode.flow_deletes(found))
+        assert found == {flow.key: flow for flow in generated}
+        assert count == len(generated)
+        assert wire.count() == 0
 
 
 STRANGERS = (

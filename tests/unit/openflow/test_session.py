@@ -29,10 +29,16 @@ from ovsnet.controller.openflow.events import (
     FlowsListed,
     PortChange,
     PortChanged,
+    Refused,
     RoleGranted,
     RoleLost,
 )
-from ovsnet.controller.openflow.protocol import BundleControl, ControllerRole
+from ovsnet.controller.openflow.protocol import (
+    FLOW_XID,
+    NO_MASTER,
+    BundleControl,
+    ControllerRole,
+)
 from ovsnet.controller.session import State, Timing
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.flows.fields import Field
@@ -43,6 +49,7 @@ from ovsnet.names import Table
 
 NODE = "node-1"
 OURS = 1 << 56
+OFTEN = Timing(quiet=5, dead=20, answer=60, audit=3, retry=1, retry_most=8)
 TIMING = Timing(quiet=5, dead=20, answer=60, audit=300, retry=1, retry_most=8)
 
 
@@ -88,12 +95,12 @@ def load(switch, flows):
 class Play:
     """A switchboard and one switch; what was said, and the time."""
 
-    def __init__(self, wanted, switch=None, generation=1):
+    def __init__(self, wanted, switch=None, generation=1, timing=TIMING):
         self.wanted = wanted
         self.switch = switch or FakeSwitch(NODE)
         self.now = 100.0
         self.said = []
-        self.board = Switchboard(generation, TIMING)
+        self.board = Switchboard(generation, timing)
         self.carry_out(self.board.handle(self.switch.connected(), {NODE}, self.now))
 
     @property
@@ -142,9 +149,9 @@ class Play:
         assert self.switch.flows == raw(self.wanted.flows.values(), self.wanted.digest)
 
 
-def settled(wanted, flows=None):
+def settled(wanted, timing=TIMING):
     """A play whose switch has what it should have."""
-    play = Play(wanted)
+    play = Play(wanted, timing=timing)
     play.settle()
     play.assert_right()
     play.said.clear()
@@ -184,6 +191,15 @@ def test_an_equal_stamp_means_nothing_to_do():
     assert play.heard(Synchronised) == [Synchronised(NODE, 1, 7)]
     assert switch.writes == 0
     assert not switch.commits
+
+
+def test_another_stamp_is_not_believed_whatever_the_number_of_flows():
+    wanted = Wanted(map(flow, range(7)))
+    switch = FakeSwitch(NODE)
+    switch.flows = raw([*list(map(flow, range(6))), flow(77)], digest=5)
+    play = Play(wanted, switch)
+    play.settle()
+    play.assert_right()
 
 
 @pytest.mark.parametrize("number_of_strangers", [-1, 1])
@@ -299,7 +315,7 @@ def test_a_change_that_may_cure_a_refusal_is_tried_soon():
     for _ in range(5):
         play.wait(play.heard(WriteFailed)[-1].retry_in)
         play.settle()
-    play.change(deletes=[flow(11)])
+    play.change(adds=[flow(12)], deletes=[flow(11)])
     play.wait(1)
     play.settle()
     play.assert_right()
@@ -323,9 +339,8 @@ def test_an_audit_restores_what_was_tampered_with_and_leaves_the_rest():
 
 
 def test_changes_during_an_audit_are_neither_undone_nor_reported():
-    play = settled(Wanted(map(flow, range(6))))
-    play.session._audit_at = play.now
-    play.wait(0)
+    play = settled(Wanted(map(flow, range(6))), OFTEN)
+    play.wait(OFTEN.audit)
     listed = len(play.switch.answers)
     play.change(adds=[flow(10), flow(1, port=9)], deletes=[flow(0)])
     assert listed >= 2
@@ -334,6 +349,41 @@ def test_changes_during_an_audit_are_neither_undone_nor_reported():
     (compared,) = play.heard(Compared)
     assert (compared.missing, compared.changed, compared.stale) == (0, 0, 0)
     assert len(play.switch.commits) == 1
+
+
+def test_an_audit_knows_of_a_change_that_is_on_its_way():
+    play = settled(Wanted(map(flow, range(6))), OFTEN)
+    play.change(adds=[flow(10), flow(1, port=9)], deletes=[flow(0)])
+    play.wait(OFTEN.audit)
+    play.settle()
+    play.assert_right()
+    (compared,) = play.heard(Compared)
+    assert (compared.missing, compared.changed, compared.stale) == (0, 0, 0)
+
+
+def test_an_audit_does_not_survive_a_refused_bundle():
+    play = settled(Wanted(map(flow, range(9))), OFTEN)
+    play.switch.refuse = {OURS | 11}
+    play.change(adds=[flow(11)])
+    play.wait(OFTEN.audit)
+    play.settle()
+    assert play.heard(WriteFailed)
+    assert not play.heard(Compared)
+    play.switch.refuse = set()
+    play.wait(1)
+    play.settle()
+    play.assert_right()
+
+
+def test_a_lost_stamp_is_put_back_by_an_audit():
+    play = settled(Wanted(map(flow, range(6))), OFTEN)
+    stamp = next(key for key in play.switch.flows if key[0] == Table.STAMP)
+    del play.switch.flows[stamp]
+    play.wait(OFTEN.audit)
+    play.settle()
+    play.assert_right()
+    assert play.heard(Compared)[0].missing == 1
+    assert play.switch.writes == 1
 
 
 def test_an_older_leader_is_fenced_out():
@@ -349,6 +399,14 @@ def test_an_older_leader_is_fenced_out():
 def test_a_leader_that_is_replaced_stops_at_once():
     play = settled(Wanted([flow(1)]))
     play.feed(RoleLost(play.switch.connection, ControllerRole.SLAVE))
+    assert [type(n) for n in play.said] == [Fenced, Close, Lost]
+
+
+def test_a_write_refused_because_another_leads_ends_the_session():
+    play = settled(Wanted())
+    play.change(adds=[flow(1)])
+    play.switch.answers.clear()
+    play.feed(Refused(1, FLOW_XID, *NO_MASTER, "slave", b""))
     assert [type(n) for n in play.said] == [Fenced, Close, Lost]
 
 
@@ -463,7 +521,7 @@ def test_whatever_happens_the_switch_ends_up_right_and_is_never_half_right(seed,
     chance = random.Random(seed)
     wanted = Wanted(flow(n) for n in range(chance.randint(0, 6)))
     history = [raw(wanted.flows.values(), wanted.digest)]
-    play = Play(wanted)
+    play = Play(wanted, timing=OFTEN if chance.random() < 0.5 else TIMING)
     tampered = False
 
     def change():
