@@ -39,6 +39,7 @@ from ovsnet.flows.flow import (
     term,
     whole,
 )
+from ovsnet.flows.simulator import Packet
 from ovsnet.names import Table
 
 F = Field
@@ -161,8 +162,11 @@ KINDS = (
 
 
 class Wide:
-    """Values from all over a field."""
+    """Values from all over a field, flows in every table."""
 
+    kinds = KINDS
+    tables = tuple(Table)
+    priorities = st.integers(0, 0xFFFF)
     ports = st.one_of(st.integers(1, 0xFEFF), st.just(LOCAL))
 
     def value(self, field):
@@ -198,12 +202,19 @@ POOLS = {
     F.IP_TTL: (1, 2, 64),
     F.TCP_FLAGS: (0x02, 0x10, 0x12),
     F.ARP_OP: (1, 2),
+    F.TUN_DST: (0, 0xC0A80702, 0xC0A80703),
+    F.TUN_IPV6_DST: (0, 0xFDAA << 112 | 2),
 }
 
 
 class Narrow:
-    """Few values of each field, so that flows overlap and packets meet them."""
+    """Few values of each field, few tables and priorities, so that flows overlap and packets meet
+    them. Connection tracking leads to later tables only: no packet goes round for ever.
+    """
 
+    kinds = (ANY, ANY, ANY, *KINDS)
+    tables = tuple(Table)[:6]
+    priorities = st.integers(0, 7)
     ports = st.sampled_from((1, 2, 3, 4, 5))
 
     def value(self, field):
@@ -247,7 +258,7 @@ def _ct_tuple(kind):
 @st.composite
 def _kinds_and_matches(draw, world, max_fields):
     """A kind of packet, the match of a flow for it, and the fields its actions may name."""
-    kind = draw(st.sampled_from(KINDS))
+    kind = draw(st.sampled_from(world.kinds))
     found = {t.field: t for t in kind.terms}
     optional = [f for f in (*ANY_PACKET, *kind.fields, F.IN_PORT) if f not in found]
     for field in draw(st.lists(st.sampled_from(optional), max_size=max_fields, unique=True)):
@@ -316,8 +327,8 @@ def nats(draw, kind, commit, world=WIDE):
 
 
 @st.composite
-def cts(draw, kind, fields, world=WIDE):
-    """A ct action for this kind of packet."""
+def cts(draw, kind, fields, tables, world=WIDE):
+    """A ct action for this kind of packet, to one of these tables or none."""
     commit = draw(st.booleans())
     then = ()
     if commit:
@@ -325,7 +336,7 @@ def cts(draw, kind, fields, world=WIDE):
         then = tuple(draw(st.lists(one, max_size=2)))
     return Ct(
         zone=draw(world.value(F.CT_ZONE)),
-        table=draw(st.one_of(st.none(), st.sampled_from(Table))),
+        table=draw(st.one_of(st.none(), st.sampled_from(tables))) if tables else None,
         commit=commit,
         force=commit and draw(st.booleans()),
         nat=draw(st.one_of(st.none(), nats(kind, commit, world))),
@@ -355,13 +366,14 @@ def _actions(draw, table, kind, fields, world):
         st.builds(Output, world.ports),
         st.sampled_from(fields).flatmap(subfields).map(OutputField),
         st.just(InPort()),
-        st.builds(Resubmit, st.sampled_from(Table)),
+        st.builds(Resubmit, st.sampled_from(world.tables)),
         st.builds(Group, st.sampled_from(GROUPS)),
     ]
     if kind.is_ip:
-        one += [st.just(DecTtl()), cts(kind, fields, world)]
+        targets = world.tables if world is WIDE else tuple(t for t in world.tables if t > table)
+        one += [st.just(DecTtl()), cts(kind, fields, targets, world)]
     found = draw(st.lists(st.one_of(one), max_size=5))
-    later = [t for t in Table if t > table]
+    later = [t for t in world.tables if t > table]
     if later and draw(st.booleans()):
         found.append(Goto(draw(st.sampled_from(later))))
     return tuple(found)
@@ -370,13 +382,13 @@ def _actions(draw, table, kind, fields, world):
 @st.composite
 def flows(draw, world=WIDE, max_fields=4):
     """One flow that Open vSwitch accepts."""
-    table = draw(st.sampled_from(Table))
+    table = draw(st.sampled_from(world.tables))
     kind, conditions, fields = draw(_kinds_and_matches(world, max_fields))
     if draw(st.integers(0, 9)) == 0:
         conditions = match(*conditions, Term(F.CONJ_ID, draw(world.value(F.CONJ_ID))))
     return Flow(
         table=table,
-        priority=draw(st.integers(0, 0xFFFF)),
+        priority=draw(world.priorities),
         match=conditions,
         actions=draw(_actions(table, kind, fields, world)),
         cookie=draw(st.integers(0, (1 << 64) - 1)),
@@ -388,3 +400,24 @@ def flow_sets(world=WIDE, max_size=30, max_fields=4):
     return st.lists(
         flows(world, max_fields), max_size=max_size, unique_by=lambda flow: flow.key
     ).map(tuple)
+
+
+@st.composite
+def packets(draw, world=NARROW):
+    """A packet of any kind as it comes in by one of the ports."""
+    kind = draw(st.sampled_from(KINDS[1:]))
+    values = {term.field: term.value for term in kind.terms}
+    for field in (*ETHERNET, *kind.fields):
+        if field in (F.IP_FRAG, *values):
+            continue
+        values[field] = draw(world.value(field))
+    if kind.is_ip and draw(st.integers(0, 5)) == 0:
+        values[F.IP_FRAG] = draw(st.sampled_from((1, 3)))
+    if values.get(F.IP_FRAG) == 3 and kind.parent:
+        values = {f: v for f, v in values.items() if f in kind.parent.fields or f in ETHERNET} | {
+            term.field: term.value for term in kind.terms if term.field in (F.ETH_TYPE, F.IP_PROTO)
+        }
+    values[F.IN_PORT] = draw(st.sampled_from((1, 3, 4)))
+    if draw(st.integers(0, 5)) == 0:
+        values |= {F.TUN_ID: 1, F.TUN_SRC: 0xC0A80702, F.TUN_DST: 0xC0A80701, F.IN_PORT: 2}
+    return Packet().replace(values)

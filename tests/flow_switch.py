@@ -10,10 +10,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
+import subprocess
+import time
 from collections.abc import Iterable, Iterator
 
 from flow_strategies import GROUPS
+from ofproto_trace import UNDERLAY_COOKIE
 
 from ovsnet.flows.flow import Flow
 from ovsnet.flows.text import print_flow
@@ -21,6 +25,9 @@ from ovsnet.names import BRIDGE, GATEWAY_PORT, TUNNEL_PORT, Table
 from ovsnet.sandbox.openvswitch import OpenVSwitch, OpenVSwitchError, network_namespace
 
 PORTS = {1: GATEWAY_PORT, 2: TUNNEL_PORT, 3: "a", 4: "b", 5: "pod-c"}
+UNDERLAY = "br-phy"
+UNDERLAY_ADDRESSES = ("192.168.7.1/24", "fdaa::1/64")
+NEIGHBOURS = ("192.168.7.2", "192.168.7.3", "fdaa::2")
 NUMBERS = {name: number for number, name in PORTS.items()}
 
 
@@ -80,6 +87,34 @@ class FlowSwitch:
         """Make the groups that generated flows name."""
         for group in GROUPS:
             self.ovs.ofctl("add-group", BRIDGE, f"group_id={group},type=all,{buckets}")
+
+    def datapath_ports(self) -> dict[int, int]:
+        """The OpenFlow number of each port of the datapath."""
+        found = re.findall(r"^ +\S+ (\d+)/(\d+): ", self.control.call("dpif/show"), re.MULTILINE)
+        return {int(datapath): int(openflow) for openflow, datapath in found}
+
+    def add_underlay(self) -> None:
+        """Give the tunnel a way: an underlay bridge with addresses, and two neighbours on it."""
+        ovs = self.ovs
+        ovs.vsctl("add-br", UNDERLAY, "--", "set", "bridge", UNDERLAY, "datapath_type=netdev")
+        ovs.vsctl("set", "bridge", UNDERLAY, "fail_mode=secure")
+        ovs.vsctl("add-port", UNDERLAY, "wire", "--", "set", "interface", "wire", "type=internal")
+        ovs.ofctl("add-flow", UNDERLAY, f"cookie={UNDERLAY_COOKIE:#x},actions=output:wire")
+        ip = ["ip", "-n", str(ovs.netns)]
+        for address in UNDERLAY_ADDRESSES:
+            more = ["nodad"] if ":" in address else []
+            subprocess.run([*ip, "address", "add", address, "dev", UNDERLAY, *more], check=True)
+        subprocess.run([*ip, "link", "set", UNDERLAY, "up"], check=True)
+        for number, neighbour in enumerate(NEIGHBOURS, 2):
+            mac = f"02:00:00:00:00:{number:02x}"
+            self.control.call("tnl/neigh/set", UNDERLAY, neighbour, mac)
+        deadline = time.monotonic() + 10
+        while any(
+            a.split("/")[0] not in self.control.call("ovs/route/show") for a in UNDERLAY_ADDRESSES
+        ):
+            if time.monotonic() > deadline:
+                raise OpenVSwitchError("the underlay's routes did not appear")
+            time.sleep(0.05)
 
     def trace(self, packet: str, ct_next: Iterable[str] = ()) -> str:
         """What `ovs-appctl ofproto/trace` says of a packet."""

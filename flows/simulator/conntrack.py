@@ -283,7 +283,7 @@ def _readdress(packet: Packet, ends: Ends, ports: bool) -> Packet:
     source, destination = _address_fields(ends.ether_type)
     changes = {source: ends.source, destination: ends.destination}
     fields = _PORT_FIELDS.get(ends.protocol)
-    if ports and fields:
+    if ports and fields and packet.has(fields[0]):
         changes[fields[0]] = ends.source_port
         changes[fields[1]] = ends.destination_port
     return packet.replace(changes)

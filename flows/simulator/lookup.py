@@ -24,12 +24,13 @@ _Signature = tuple[tuple[Field, int | None], ...]
 class Found(NamedTuple):
     """The flow that a lookup decided on (None: no flow matches), and its rivals.
 
-    Rivals are other flows that the choice was arbitrary against: OpenFlow leaves undefined which
-    of two flows of one priority that match one packet is taken.
+    Rivals are what the choice was arbitrary against: OpenFlow leaves undefined which of two flows
+    of one priority that match one packet is taken, and Open vSwitch which of two conjunctions.
+    None among them stands for a conjunction for whose conj_id no flow matches.
     """
 
     flow: Flow | None
-    rivals: tuple[Flow, ...] = ()
+    rivals: tuple[Flow | None, ...] = ()
 
 
 class _Entry(NamedTuple):
@@ -94,13 +95,10 @@ class TableIndex:
                 return _decided(plain)
             urgent = max(entries[0].flow.priority for entries in soft)
             top = [entries[0] for entries in soft if entries[0].flow.priority == urgent]
-            complete = _complete(top)
-            for number, identity in enumerate(complete):
-                found = self._plain_with(values, identity)
-                if found:
-                    others = (self._plain_with(values, i) for i in complete[number + 1 :])
-                    rivals = [flow for other in others for flow in other if flow != found[0]]
-                    return Found(found[0], (*found[1:], *rivals))
+            outcomes = [self._plain_with(values, identity) for identity in _complete(top)]
+            found = next((outcome for outcome in outcomes if outcome), None)
+            if found:
+                return Found(found[0], _rivals(found, outcomes))
             # Nothing came of the conjunctions of this priority. Flows with exactly the same
             # match and a lower priority, which they hid, get their turn.
             for place, entries in enumerate(soft):
@@ -150,6 +148,15 @@ def _better(best: list[Flow], flow: Flow) -> list[Flow]:
 
 def _decided(plain: list[Flow]) -> Found:
     return Found(plain[0], tuple(plain[1:])) if plain else Found(None)
+
+
+def _rivals(found: list[Flow], outcomes: list[list[Flow]]) -> tuple[Flow | None, ...]:
+    """What else the conjunctions that were complete together could have led to."""
+    others: list[Flow | None] = [*found[1:]]
+    none: list[Flow | None] = [None]
+    for outcome in outcomes:
+        others += [flow for flow in (outcome or none) if flow != found[0] and flow not in others]
+    return tuple(others)
 
 
 def _complete(entries: list[_Entry]) -> list[int]:

@@ -22,6 +22,12 @@ FIRST_FRAGMENT = 1
 LATER_FRAGMENT = 3
 _LATER = 2
 _NOTHING = (0,) * len(Field)
+_TRANSPORT = frozenset(
+    {
+        *(F.TCP_SRC, F.TCP_DST, F.UDP_SRC, F.UDP_DST, F.SCTP_SRC, F.SCTP_DST),
+        *(F.ICMP_TYPE, F.ICMP_CODE, F.ICMPV6_TYPE, F.ICMPV6_CODE),
+    }
+)
 _CONNTRACK = range(F.CT_STATE, F.CT_TP_DST + 1)
 _CT_VALID = 0x0F
 _CT_TRACKED = 0x20
@@ -76,6 +82,17 @@ class Packet(msgspec.Struct, frozen=True):
         if mask is not None:
             value = self.values[field] & ~mask | value & mask
         return self._with(field, value)
+
+    @property
+    def matchable(self) -> tuple[int, ...]:
+        """The values that flows are matched against.
+
+        Those of a first fragment have no ports and no ICMP type, so that all fragments of a packet
+        meet the same flows (fragment handling "normal", which is the default).
+        """
+        if self.values[F.IP_FRAG] != FIRST_FRAGMENT:
+            return self.values
+        return tuple(0 if f in _TRANSPORT else v for f, v in enumerate(self.values))
 
     def _with(self, field: Field, value: int) -> Packet:
         values = self.values

@@ -46,6 +46,11 @@ CONTROLLER = 0xFFFFFFFD
 LOCAL = 0xFFFFFFFE
 NONE = 0xFFFFFFFF
 _RESERVED = 0xFFFFFF00
+_HEADERS: dict[int, tuple[Field, ...]] = {
+    EthType.ARP: (F.ARP_OP, F.ARP_SPA, F.ARP_TPA, F.ARP_SHA, F.ARP_THA),
+    EthType.IPV4: (F.IP_PROTO, F.IP_TTL, F.IPV4_SRC, F.IPV4_DST),
+    EthType.IPV6: (F.IP_PROTO, F.IP_TTL, F.IPV6_SRC, F.IPV6_DST),
+}
 _RESERVED_16 = 0xFF00
 
 
@@ -140,7 +145,7 @@ class _Walk:
         self, switch: Switch, packet: Packet, table: Table, tracker: Tracker, choices: Sequence[int]
     ) -> None:
         self._switch = switch
-        self._before = self._packet = packet
+        self._before = self._packet = self._wire = packet
         self._choices = choices
         self._steps: list[Step] = []
         self._deliveries: list[Delivery] = []
@@ -172,7 +177,7 @@ class _Walk:
         )
 
     def _look_up(self, table: Table, depth: int) -> None:
-        found = self._switch.tables[table].lookup(self._packet.values)
+        found = self._switch.tables[table].lookup(self._packet.matchable)
         step = Step(table, self._packet, found.flow, found.rivals)
         self._steps.append(step)
         if found.flow is None:
@@ -233,12 +238,23 @@ class _Walk:
             raise ValueError(f"output to {PORTS[port]} is not modelled")
         if port not in self._switch.ports and port != CONTROLLER:
             self._lose(Reason.NO_PORT, frame.step)
-        elif port in self._switch.tunnels and not (
-            self._packet[F.TUN_DST] or self._packet[F.TUN_IPV6_DST]
-        ):
+        elif port in self._switch.tunnels and _outer(self._packet) in (_outer(self._before), 0):
+            # Open vSwitch forgets the outer source when it finds this out.
+            self._packet = self._packet.replace({F.TUN_SRC: 0, F.TUN_IPV6_SRC: 0})
             self._lose(Reason.NO_TUNNEL_END, frame.step)
         else:
-            self._deliveries.append(Delivery(port, self._packet))
+            self._deliveries.append(Delivery(port, self._leaving()))
+
+    def _leaving(self) -> Packet:
+        """The packet as it goes out. Open vSwitch writes no header of an IP packet whose protocol
+        is 0, nor of an ARP packet whose operation is 0, though its flows see what they wrote.
+        """
+        packet = self._packet
+        header = _HEADERS.get(packet[F.ETH_TYPE])
+        if header is None or packet[header[0]]:
+            self._wire = packet
+            return packet
+        return packet.replace({field: self._wire[field] for field in header})
 
     def _dec_ttl(self, frame: _Frame) -> None:
         if not self._packet.has(F.IP_TTL):
@@ -308,6 +324,11 @@ class _Walk:
         self._deliveries.clear()
         self.forks.clear()
         self._losses = [Loss(reason, step.table, step.flow)]
+
+
+def _outer(packet: Packet) -> int:
+    """Where a tunnel would take the packet; 0 if nowhere."""
+    return packet[F.TUN_DST] or packet[F.TUN_IPV6_DST]
 
 
 def _read(packet: Packet, part: Subfield) -> int:

@@ -18,14 +18,14 @@ class Step(msgspec.Struct, frozen=True):
     """One lookup: the packet as it was looked up in a table, registers and all, and the flow that
     it met (None: no flow matches).
 
-    `rivals` are flows that could as well have been taken: OpenFlow does not say which of several
-    flows of one priority wins. Correct sets of flows have none.
+    `rivals` could as well have been taken: OpenFlow does not say which of several flows of one
+    priority wins (see `lookup.Found`). Correct sets of flows have none.
     """
 
     table: Table
     packet: Packet
     flow: Flow | None
-    rivals: tuple[Flow, ...] = ()
+    rivals: tuple[Flow | None, ...] = ()
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -42,7 +42,7 @@ class Reason(StrEnum):
     NO_ACTION = "the flow drops it"
     INPUT_PORT = "it would leave by the port that it came in by"
     NO_PORT = "the switch has no such port"
-    NO_TUNNEL_END = "the tunnel port has no destination for it"
+    NO_TUNNEL_END = "the tunnel would take it nowhere, or to the address that it came in to"
     NO_GROUP = "the switch has no such group"
     EXPIRED = "its TTL or hop limit has run out"
     TRACKER = "the connection tracker keeps it for reassembly"
@@ -121,7 +121,7 @@ class Trace(msgspec.Struct, frozen=True):
         return not self.deliveries
 
     @property
-    def rivals(self) -> tuple[Flow, ...]:
+    def rivals(self) -> tuple[Flow | None, ...]:
         """Flows that could as well have been taken somewhere on the way; see `Step.rivals`."""
         return tuple(flow for step in self.steps for flow in step.rivals)
 
