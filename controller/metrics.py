@@ -6,6 +6,7 @@ Counters count since the process began; every duration is in seconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -155,4 +156,5 @@ class Metrics:
             self.node_ports_believed,
             self.node_ports_refused,
         ):
-            metric.remove_by_labels({"node": node})
+            with suppress(KeyError):
+                metric.remove(node)

@@ -65,7 +65,15 @@ def option(command: F) -> F:
 
 
 def locate(url: str | None, environment: Mapping[str, str] = os.environ) -> Target:
-    """The controller that was named, else that of a running sandbox, else the usual address."""
+    """The controller that was named, else that of a running sandbox, else the usual address.
+
+    Raises:
+        click.BadParameter: what was named is no HTTP URL.
+    """
+    if url and not url.startswith(("http://", "https://")):
+        raise click.BadParameter(
+            f"{url!r}: expected a URL such as {DEFAULT_URL}", param_hint="--controller"
+        )
     if url:
         return Target(url.rstrip("/"), "as it was given")
     sandbox = _sandbox(layout.from_environment(environment).state)
@@ -82,7 +90,7 @@ def _sandbox(state: Path) -> _Endpoint | None:
         return None
 
 
-def fetch(target: Target, path: str) -> bytes:
+def fetch(target: Target, path: str, seconds: float = _SECONDS) -> bytes:
     """What the controller serves at `path`. No proxy is used: it is a local address.
 
     Raises:
@@ -91,7 +99,7 @@ def fetch(target: Target, path: str) -> bytes:
 
     def ask() -> bytes:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(target.url + path, timeout=_SECONDS) as answer:
+        with opener.open(target.url + path, timeout=seconds) as answer:
             body: bytes = answer.read()
             return body
 
