@@ -117,7 +117,7 @@ class RequestStream:
                 answer = connection.getresponse().read().decode()
                 if answer != self._answers:
                     raise ValueError(f"{answer!r} answered")
-            except (OSError, http.client.HTTPException, ValueError) as error:
+            except probes.UNANSWERED as error:
                 self._lost += 1
                 self._fault = self._fault or str(error)
                 connection.close()

@@ -11,13 +11,16 @@ _FLOW = re.compile(r"^\s*cookie=")
 _COUNTERS = re.compile(r"(?:duration|n_packets|n_bytes|idle_age|hard_age)=(?P<value>[\d.]+)s?,? ?")
 _DURATION = re.compile(r"duration=([\d.]+)s")
 _PACKETS = re.compile(r"n_packets=(\d+)")
+_COOKIE = re.compile(r"cookie=(\w+)")
 _TABLE = re.compile(r'table="?([\w-]+)')
 
 
 class Flow(msgspec.Struct, frozen=True):
-    """One flow of a switch. `identity` is the line without what changes by itself."""
+    """One flow of a switch. `identity` is the line without what changes by itself,
+    `owner` its cookie."""
 
     identity: str
+    owner: str
     table: str
     duration: float
     packets: int
@@ -31,14 +34,12 @@ def parse(dump: str) -> tuple[Flow, ...]:
         if not _FLOW.match(raw):
             continue
         line = raw.strip()
-        duration, packets, table = (
-            _DURATION.search(line),
-            _PACKETS.search(line),
-            _TABLE.search(line),
-        )
+        duration, packets = _DURATION.search(line), _PACKETS.search(line)
+        table, cookie = _TABLE.search(line), _COOKIE.search(line)
         flows.append(
             Flow(
                 identity=_COUNTERS.sub("", line),
+                owner=cookie[1] if cookie else "",
                 table=table[1] if table else "0",
                 duration=float(duration[1]) if duration else 0.0,
                 packets=int(packets[1]) if packets else 0,
@@ -96,10 +97,21 @@ def compare(before: Sequence[Flow], after: Sequence[Flow], elapsed: float) -> Co
 
 
 def sample(flows: Sequence[Flow], count: int) -> tuple[Flow, ...]:
-    """A few flows to look at: of each table the one with most packets, in the tables' order."""
-    busiest: dict[str, Flow] = {}
+    """A few flows to look at, from the first table to the last.
+
+    Of each table it is the one with most packets whose owner has not been shown yet, if any.
+    """
+    tables: dict[str, list[Flow]] = {}
     for flow in flows:
-        best = busiest.get(flow.table)
-        if flow.packets and (best is None or flow.packets > best.packets):
-            busiest[flow.table] = flow
-    return tuple(busiest.values())[:count]
+        if flow.packets:
+            tables.setdefault(flow.table, []).append(flow)
+    groups = list(tables.values())
+    if len(groups) > count > 1:
+        groups = [groups[i * (len(groups) - 1) // (count - 1)] for i in range(count)]
+    shown: set[str] = set()
+    chosen = []
+    for group in groups[:count]:
+        best = max(group, key=lambda flow: (flow.owner not in shown, flow.packets))
+        shown.add(best.owner)
+        chosen.append(best)
+    return tuple(chosen)

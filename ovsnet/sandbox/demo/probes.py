@@ -18,6 +18,9 @@ from ovsnet.sandbox import netns
 
 TIMEOUT_SECONDS = 5.0
 
+UNANSWERED = (OSError, http.client.HTTPException, ValueError)
+"""What a request raises that got no answer, or none of a responder."""
+
 _IP_HEADER = {4: 20, 6: 40}
 _ICMP_HEADER = 8
 _SUMMARY = re.compile(r"(\d+) packets transmitted, (\d+) received")
@@ -113,7 +116,7 @@ def who_answers(source: Path, target: str, port: int) -> Answer:
     """Ask a responder who it is and whom it sees.
 
     Raises:
-        OSError, http.client.HTTPException, ValueError: it did not answer, or with something else.
+        OSError, http.client.HTTPException, ValueError: see `UNANSWERED`.
     """
     body, _ = _request(source, target, port, "/")
     document = json.loads(body)
@@ -126,7 +129,7 @@ def transfer(source: Path, target: str, port: int, size: int) -> Transfer:
     began = time.monotonic()
     try:
         body, headers = _request(source, target, port, f"/bytes/{size}")
-    except (OSError, http.client.HTTPException) as error:
+    except UNANSWERED as error:
         return Transfer(0, time.monotonic() - began, False, str(error))
     seconds = time.monotonic() - began
     intact = len(body) == size and hashlib.sha256(body).hexdigest() == headers.get("Digest")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,6 +14,7 @@ from ovsnet import names
 from ovsnet.sandbox.demo import probes
 from ovsnet.sandbox.demo.application import Pod
 from ovsnet.sandbox.demo.checks import Check
+from ovsnet.sandbox.demo.probes import UNANSWERED
 
 TRANSFER_BYTES = 4 << 20
 
@@ -192,32 +193,60 @@ def ways(
         )
 
 
-def measure(way: Way) -> Result:
-    """Measure one way."""
+class _Pings(NamedTuple):
+    ordinary: probes.Ping
+    full: probes.Ping
+    larger: probes.Ping
+
+
+class _Exchange(NamedTuple):
+    transfer: probes.Transfer
+    answer: probes.Answer | None
+    fault: str
+
+
+def _ping(way: Way) -> _Pings:
+    return _Pings(
+        probes.ping(way.netns, way.target),
+        probes.ping(way.netns, way.target, way.mtu),
+        probes.ping(way.netns, way.target, way.mtu + 1, count=1),
+    )
+
+
+def _exchange(way: Way) -> _Exchange:
     answer: probes.Answer | None = None
     fault = ""
     try:
         answer = probes.who_answers(way.netns, way.target, way.port)
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except UNANSWERED as error:
         fault = str(error)
-    return Result(
-        way=way,
-        ping=probes.ping(way.netns, way.target),
-        full=probes.ping(way.netns, way.target, way.mtu),
-        larger=probes.ping(way.netns, way.target, way.mtu + 1, count=1),
-        transfer=probes.transfer(way.netns, way.target, way.port, TRANSFER_BYTES),
-        answer=answer,
-        fault=fault,
-    )
+    transfer = probes.transfer(way.netns, way.target, way.port, TRANSFER_BYTES)
+    return _Exchange(transfer, answer, fault)
 
 
-def measure_all(found: Sequence[Way], show: Callable[[int], None]) -> list[Result]:
-    """Measure several ways side by side; `show` is told how many are done."""
-    results = []
+def measure(found: Sequence[Way], show: Callable[[int], None]) -> list[Result]:
+    """Measure several ways; `show` is told how many are done.
+
+    Pings go side by side. Transfers come after them, one at a time: several at once fill the
+    queues of a userspace switch, and then it is no fault of the network that a packet is lost.
+    """
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for result in pool.map(measure, found):
-            results.append(result)
-            show(len(results))
+        pings = list(pool.map(_ping, found))
+    results = []
+    for way, pinged in zip(found, pings, strict=True):
+        exchange = _exchange(way)
+        results.append(
+            Result(
+                way=way,
+                ping=pinged.ordinary,
+                full=pinged.full,
+                larger=pinged.larger,
+                transfer=exchange.transfer,
+                answer=exchange.answer,
+                fault=exchange.fault,
+            )
+        )
+        show(len(results))
     return results
 
 
@@ -247,7 +276,7 @@ def _fault(source: Pod, target: Pod, family: int) -> str | None:
     pair = f"{source.text} to {target.text} ({address})"
     try:
         answer = probes.who_answers(source.netns, address, target.port)
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except UNANSWERED as error:
         return f"{pair}: {error}"
     wanted = (target.name, of_family(source.addresses, family))
     if (answer.pod, answer.client) != wanted:

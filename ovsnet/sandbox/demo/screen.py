@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ovsnet.sandbox.demo.application import Pod
 from ovsnet.sandbox.demo.checks import Check
-from ovsnet.sandbox.demo.reachability import Result
+from ovsnet.sandbox.demo.reachability import TRANSFER_BYTES, Result
 
 _WIDTH_IN_A_FILE = 150
 
@@ -72,10 +72,10 @@ class Screen:
 
     def reachability(self, results: Sequence[Result]) -> None:
         """The ways through the network and what was seen on each."""
-        table = Table(box=None, padding=(0, 2))
-        for heading in ("Way", "IP", "To", "Ping", "Full size", "One byte more", "TCP", "Seen as"):
-            table.add_column(heading)
-        table.add_column("")
+        table = Table(box=None, padding=(0, 1))
+        transfer = f"{TRANSFER_BYTES >> 20} MiB by TCP"
+        for heading in ("Way", "IP", "To", "Ping", "Full size", "+1 byte", transfer, "Seen as", ""):
+            table.add_column(heading, no_wrap=True)
         previous = ""
         for result in sorted(results, key=lambda r: (_order(r, results), r.way.family)):
             way = result.way
@@ -114,4 +114,4 @@ def _speed(result: Result) -> str:
     if not result.transfer.intact:
         return "FAILED"
     megabits = result.transfer.size * 8 / result.transfer.seconds / 1e6
-    return f"{result.transfer.size >> 20} MiB at {megabits:.0f} Mbit/s"
+    return f"{megabits:.0f} Mbit/s"

@@ -80,3 +80,14 @@ def test_a_sample_has_the_busiest_of_each_table() -> None:
     chosen = flowdump.sample(flowdump.parse(DUMP), 5)
     assert [(f.table, f.packets) for f in chosen] == [("classify", 15), ("spoof_guard", 3)]
     assert len(flowdump.sample(flowdump.parse(DUMP), 1)) == 1
+
+
+def test_a_sample_goes_from_the_first_table_to_the_last_and_varies_its_owners() -> None:
+    lines = [
+        f" cookie={cookie}, duration=1s, table={table}, n_packets={packets}, actions=drop"
+        for table in range(9)
+        for cookie, packets in (("0xa", 9), ("0xb", 5), ("0xc", 0))
+    ]
+    chosen = flowdump.sample(flowdump.parse("\n".join(lines)), 3)
+    assert [flow.table for flow in chosen] == ["0", "4", "8"]
+    assert [flow.owner for flow in chosen] == ["0xa", "0xb", "0xa"]
