@@ -1,0 +1,625 @@
+"""What an attacker in a pod or on a node sends, and who does not get it.
+
+Every forged packet has its chance: honest ones follow it on the same way (see `wire`), and beside
+each forgery stands an honest packet of the same make that does arrive.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+
+import frames
+import pytest
+from sandbox_lab import Lab, Place, PodPlace, wait_for
+from wire import Taps, datagram, mark, taps
+
+from ovsnet.names import ROUTER_MAC, TUNNEL_KEY, host_mac, link_local, pod_mac
+
+NEIGHBOURS = ("b1", "a2", "a3", "node1", "node2", "outside")
+ALL_NODES, ALL_NODES_MAC = "ff02::1", "33:33:00:00:00:01"
+VXLAN_PORT = 4789
+AT_ONCE = 48
+LARGE = 1280
+"""Userspace Open vSwitch takes a first fragment of less than 1200 bytes for an attack."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The attacker is pod a1 on node1; b1 is beside it, a2 and a3 are on other nodes."""
+
+    lab: Lab
+    pods: dict[str, PodPlace]
+    taps: Taps
+    places: dict[str, Place]
+
+    @property
+    def attacker(self) -> PodPlace:
+        return self.pods["a1"]
+
+    def send(self, *packets: bytes) -> None:
+        """Send packets as the attacker, so few at a time that the switch's queue holds them."""
+        for batch in range(0, len(packets), AT_ONCE):
+            for packet in packets[batch : batch + AT_ONCE]:
+                self.taps.send("a1", packet)
+            self.everything_has_arrived()
+
+    def everything_has_arrived(self) -> None:
+        """Return when honest packets that were sent now have come to every place."""
+        for version in (4, 6):
+            token = mark()
+            for name in NEIGHBOURS:
+                target = self.places[name].address(version)
+                self.taps.send("a1", self.honest(target, token, version))
+            self.taps.wait(token, NEIGHBOURS)
+
+    def honest(self, target: object, token: bytes, version: int = 4, **kw: int) -> bytes:
+        source = self.attacker.address(version)
+        return datagram(self.attacker.mac, ROUTER_MAC, source, target, token, **kw)
+
+
+@pytest.fixture(scope="module")
+def scene(lab: Lab, pods: dict[str, PodPlace]) -> Iterator[Scene]:
+    places: dict[str, Place] = {
+        **pods,
+        **{name: lab.host(name) for name in lab.nodes},
+        "outside": lab.outside,
+        "fabric of node2": lab.underlay("node2"),
+    }
+    with taps(places) as opened:
+        found = Scene(lab, pods, opened, places)
+        found.everything_has_arrived()
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _nothing_from_before(scene: Scene) -> None:
+    scene.taps.forget()
+
+
+Forge = Callable[[Scene, bytes], list[bytes]]
+
+
+def ip_frame(
+    scene: Scene,
+    source: object,
+    target: object,
+    token: bytes,
+    source_mac: str = "",
+    target_mac: str = ROUTER_MAC,
+    **kw: int,
+) -> bytes:
+    return datagram(source_mac or scene.attacker.mac, target_mac, source, target, token, **kw)
+
+
+def spoofed_mac(scene: Scene, token: bytes) -> list[bytes]:
+    a1, b1, a2 = scene.pods["a1"], scene.pods["b1"], scene.pods["a2"]
+    gateway = pod_mac(scene.places["node1"].ipv4)
+    return [
+        ip_frame(scene, a1.address(v), target.address(v), token, source_mac=wrong)
+        for v in (4, 6)
+        for target in (b1, a2)
+        for wrong in (b1.mac, gateway, ROUTER_MAC, "02:00:00:00:00:01", frames.BROADCAST)
+    ]
+
+
+def spoofed_source(scene: Scene, token: bytes) -> list[bytes]:
+    """The pod beside, a pod of another node, the gateways, the nodes, the outside, nobody."""
+    claimed = [
+        scene.pods["b1"],
+        scene.pods["a2"],
+        scene.places["node1"],
+        scene.places["node2"],
+        scene.lab.underlay("node1"),
+        scene.lab.underlay("node2"),
+        scene.lab.control,
+        scene.lab.outside,
+    ]
+    pairs = [(c.address(v), v) for c in claimed for v in (4, 6)]
+    pairs += [(a, 4) for a in ("10.244.0.200", "0.0.0.0", "127.0.0.1", "169.254.169.254")]
+    pairs += [(a, 4) for a in ("224.0.0.1", "255.255.255.255", "8.8.8.8")]
+    pairs += [(a, 6) for a in ("::", "::1", "ff02::1", "2001:db8::1", "fd00:10:244::c8")]
+    pairs += [(str(link_local(scene.attacker.mac)), 6), ("fe80::1", 6)]
+    # The victim's own address, too: a packet that seems to come from itself.
+    return [
+        ip_frame(scene, source, scene.places[name].address(version), token)
+        for source, version in pairs
+        for name in NEIGHBOURS
+    ]
+
+
+def spoofed_arp(scene: Scene, token: bytes) -> list[bytes]:
+    """Requests, replies and gratuitous ones, whose body says other than the truth."""
+    a1, b1 = scene.pods["a1"], scene.pods["b1"]
+    gateway = scene.places["node1"].ipv4
+    bodies = [
+        frames.arp(operation, sender_mac, sender, target, token)
+        for operation in (1, 2)
+        for sender_mac, sender in ((a1.mac, gateway), (a1.mac, b1.ipv4), (b1.mac, a1.ipv4),
+                                   (b1.mac, b1.ipv4), (ROUTER_MAC, gateway), (a1.mac, "0.0.0.0"))
+        for target in (b1.ipv4, gateway, sender)
+    ]  # fmt: skip
+    return [
+        frames.ethernet(target_mac, source_mac, frames.ARP, body)
+        for body in bodies
+        for target_mac in (frames.BROADCAST, b1.mac, pod_mac(gateway), ROUTER_MAC)
+        for source_mac in (a1.mac, b1.mac)
+    ]
+
+
+def honest_arp_about_others(scene: Scene, token: bytes) -> list[bytes]:
+    """A true gratuitous ARP, a true reply, a question for another pod: nobody's business."""
+    a1, b1 = scene.pods["a1"], scene.pods["b1"]
+    bodies = [
+        frames.arp(1, a1.mac, a1.ipv4, a1.ipv4, token),
+        frames.arp(2, a1.mac, a1.ipv4, a1.ipv4, token),
+        frames.arp(2, a1.mac, a1.ipv4, b1.ipv4, token, b1.mac),
+        frames.arp(1, a1.mac, a1.ipv4, b1.ipv4, token),
+    ]
+    return [
+        frames.ethernet(target, a1.mac, frames.ARP, body)
+        for body in bodies
+        for target in (frames.BROADCAST, b1.mac)
+    ]
+
+
+def neighbour_discovery(scene: Scene, token: bytes) -> list[bytes]:
+    """Solicitations and advertisements, true and false, for others than the gateway."""
+    a1, b1 = scene.pods["a1"], scene.pods["b1"]
+    gateway = scene.places["node1"].ipv6
+    own = link_local(a1.mac)
+    packets = [
+        make(source, target, about, claimed, token)
+        for make in (frames.solicitation, frames.advertisement)
+        for source in (a1.ipv6, own, b1.ipv6, gateway, IPv6Address("::"))
+        for target in (b1.ipv6, IPv6Address(ALL_NODES), link_local(b1.mac), gateway)
+        for about, claimed in ((gateway, a1.mac), (gateway, b1.mac), (b1.ipv6, a1.mac),
+                               (a1.ipv6, a1.mac), (b1.ipv6, b1.mac))
+        # A true question for the gateway is answered, and is no forgery.
+        if not (make is frames.solicitation and about == gateway and claimed == a1.mac
+                and source in (a1.ipv6, own))
+    ]  # fmt: skip
+    return [
+        frames.ethernet(target_mac, a1.mac, frames.IPV6, packet)
+        for packet in packets
+        for target_mac in (ALL_NODES_MAC, b1.mac, ROUTER_MAC)
+    ]
+
+
+def rogue_router(scene: Scene, token: bytes) -> list[bytes]:
+    """Router advertisements and redirects (CVE-2020-10749)."""
+    a1, b1 = scene.pods["a1"], scene.pods["b1"]
+    own = link_local(a1.mac)
+    router = link_local(ROUTER_MAC)
+    packets = [
+        packet
+        for source in (own, router, a1.ipv6)
+        for target in (IPv6Address(ALL_NODES), b1.ipv6, link_local(b1.mac))
+        for packet in (
+            frames.router_advertisement(source, target, a1.mac, token),
+            frames.redirect(source, target, own, scene.pods["a2"].ipv6, token),
+        )
+    ]
+    return [
+        frames.ethernet(target_mac, a1.mac, frames.IPV6, packet)
+        for packet in packets
+        for target_mac in (ALL_NODES_MAC, b1.mac, ROUTER_MAC)
+    ]
+
+
+def dhcp_offers(scene: Scene, token: bytes) -> list[bytes]:
+    a1, b1, a2 = scene.pods["a1"], scene.pods["b1"], scene.pods["a2"]
+    return [
+        ip_frame(scene, a1.address(version), target, token, target_mac=target_mac, sport=sport,
+                 dport=dport)
+        for version, sport, dport, everybody in (
+            (4, 67, 68, "255.255.255.255"), (6, 547, 546, ALL_NODES))
+        for target in (b1.address(version), a2.address(version), everybody)
+        for target_mac in (ROUTER_MAC, frames.BROADCAST, b1.mac)
+    ]  # fmt: skip
+
+
+def to_everybody(scene: Scene, token: bytes) -> list[bytes]:
+    """Broadcast and multicast, by address, by MAC, and by both."""
+    a1, b1 = scene.pods["a1"], scene.pods["b1"]
+    targets = (
+        *((4, a) for a in ("255.255.255.255", "10.244.0.255", "224.0.0.1", "239.1.2.3")),
+        *((6, a) for a in (ALL_NODES, "ff05::2", "ff0e::1", "fe80::1", str(link_local(b1.mac)))),
+    )
+    return [
+        ip_frame(scene, a1.address(version), target, token, target_mac=target_mac)
+        for version, target in targets
+        for target_mac in (ROUTER_MAC, frames.BROADCAST, ALL_NODES_MAC, "01:00:5e:00:00:01")
+    ]
+
+
+def to_nobody(scene: Scene, token: bytes) -> list[bytes]:
+    """Addresses of pod ranges that no pod has, here and on another node."""
+    a1 = scene.attacker
+    return [
+        ip_frame(scene, a1.address(version), target, token)
+        for version, target in (
+            *((4, f"10.244.{node}.{host}") for node in (0, 1) for host in (0, 77, 200, 255)),
+            *((6, f"fd00:10:244:{node}::{host}") for node in (0, 1) for host in ("0", "c8", "ff")),
+        )
+    ]
+
+
+def bad_tcp(scene: Scene, token: bytes) -> list[bytes]:
+    """Segments that begin no connection, and segments whose checksum is wrong."""
+    return [
+        frames.ethernet(
+            ROUTER_MAC,
+            scene.attacker.mac,
+            frames.IPV4 if version == 4 else frames.IPV6,
+            frames.ip(source, target, frames.TCP,
+                      frames.tcp(source, target, token, flags, sport=41000 + flags, wrong=wrong)),
+        )
+        for version in (4, 6)
+        for source in (scene.attacker.address(version),)
+        for target in (scene.pods["b1"].address(version), scene.pods["a2"].address(version))
+        for flags, wrong in ((frames.SYN | frames.ACK, 0), (frames.SYN | frames.FIN, 0),
+                             (frames.SYN | frames.RST, 0), (0, 0), (frames.SYN, 1))
+    ]  # fmt: skip
+
+
+def errors_about_nothing(scene: Scene, token: bytes) -> list[bytes]:
+    """ICMP errors about connections that there are not, by which routes could be changed."""
+    packets = []
+    for version in (4, 6):
+        a1, b1, a2 = (scene.pods[name].address(version) for name in ("a1", "b1", "a2"))
+        for victim, other in ((b1, a2), (a2, b1)):
+            inner = frames.ip(victim, other, frames.UDP, frames.udp(victim, other, token, 1, 2))
+            kinds = ((3, 1), (3, 4), (5, 1), (11, 0)) if version == 4 else ((1, 0), (2, 0), (3, 0))
+            for kind, code in kinds:
+                error = frames.icmp(a1, victim, kind, code, bytes(4) + inner)
+                protocol = frames.ICMP if version == 4 else frames.ICMPV6
+                ethertype = frames.IPV4 if version == 4 else frames.IPV6
+                packet = frames.ip(a1, victim, protocol, error)
+                packets.append(frames.ethernet(ROUTER_MAC, scene.attacker.mac, ethertype, packet))
+    return packets
+
+
+def other_protocols(scene: Scene, token: bytes) -> list[bytes]:
+    """What is neither IP nor ARP: LLDP, RARP, MPLS, spanning tree and more."""
+    kinds = (0x88CC, 0x8035, 0x8847, 0x88A8, 0x0842, 0x9000, 0x0027)
+    return [
+        frames.ethernet(target, scene.attacker.mac, kind, token + bytes(46))
+        for kind in kinds
+        for target in (scene.pods["b1"].mac, frames.BROADCAST, "01:80:c2:00:00:00")
+    ]
+
+
+def tagged(scene: Scene, token: bytes) -> list[bytes]:
+    """True packets, but in a VLAN: another one, none (a priority), and one within another."""
+    tags = [bytes.fromhex(tag) for tag in ("81000001", "81000000", "8100e000", "8100000181000002")]
+    return [
+        whole[:12] + tag + whole[12:]
+        for tag in tags
+        for name in NEIGHBOURS
+        for version in (4, 6)
+        for whole in (scene.honest(scene.places[name].address(version), token, version),)
+    ]
+
+
+def overlapping_fragments(scene: Scene, token: bytes) -> list[bytes]:
+    """A second fragment that writes over what the first one said (RFC 1858)."""
+    source, target = scene.attacker.ipv4, scene.pods["b1"].ipv4
+    whole = frames.udp(source, target, token * 120)
+    packets = [
+        frames.ip(source, target, frames.UDP, whole[:LARGE], identity=77,
+                  fragment=frames.MORE_FRAGMENTS),
+        frames.ip(source, target, frames.UDP, whole[LARGE - 16 :], identity=77,
+                  fragment=(LARGE - 16) // 8),
+    ]  # fmt: skip
+    return [frames.ethernet(ROUTER_MAC, scene.attacker.mac, frames.IPV4, p) for p in packets]
+
+
+def a_fragment_alone(scene: Scene, token: bytes) -> list[bytes]:
+    """Later fragments of a datagram whose beginning never comes."""
+    source = scene.attacker.ipv4
+    return [
+        frames.ethernet(
+            ROUTER_MAC,
+            scene.attacker.mac,
+            frames.IPV4,
+            frames.ip(source, scene.places[name].ipv4, frames.UDP, token * 2, identity=78,
+                      fragment=offset),
+        )
+        for name in ("b1", "a2", "node1")
+        for offset in (1, 2, 185)
+    ]  # fmt: skip
+
+
+def past_the_switch(scene: Scene, token: bytes) -> list[bytes]:
+    """To the MAC of the veth's other end, where the node's own kernel would take it."""
+    a1, b1 = scene.pods["a1"], scene.pods["b1"]
+    node = scene.lab.underlay("node1")
+    return [
+        ip_frame(scene, source.address(version), target.address(version), token,
+                 target_mac=host_mac(a1.ipv4))
+        for version in (4, 6)
+        for source in (b1, scene.pods["a2"], scene.lab.outside)
+        for target in (node, scene.places["node1"], scene.pods["a3"], scene.lab.outside)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        spoofed_mac,
+        spoofed_source,
+        spoofed_arp,
+        honest_arp_about_others,
+        neighbour_discovery,
+        rogue_router,
+        dhcp_offers,
+        to_everybody,
+        to_nobody,
+        bad_tcp,
+        errors_about_nothing,
+        other_protocols,
+        pytest.param(tagged, marks=pytest.mark.xfail(strict=True, reason="no flow looks at tags")),
+        overlapping_fragments,
+        a_fragment_alone,
+        past_the_switch,
+    ],
+)
+def test_nobody_gets(scene: Scene, forge: Forge) -> None:
+    token = mark()
+    packets = forge(scene, token)
+    assert packets
+    scene.send(*packets)
+    assert scene.taps.where(token) - {"a1"} == set()
+
+
+def test_the_attacks_have_changed_nothing_at_the_victims(scene: Scene) -> None:
+    """After all of the above every pod still knows the router by its true address."""
+    for pod in scene.pods.values():
+        for version in (4, 6):
+            other = scene.pods["b2" if pod.node != "node2" else "a1"]
+            pod.run("ping", "-n", "-c", "1", "-W", "2", other.address(version))
+        lines = pod.run("ip", "neighbour", "show").stdout.splitlines()
+        assert len(lines) >= 2
+        assert all(ROUTER_MAC in line for line in lines), lines
+        routes = pod.run("ip", "-6", "route", "show", "proto", "ra").stdout
+        assert routes == ""
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_pods_question_for_the_gateway_is_answered(scene: Scene, version: int) -> None:
+    """The honest twin of the forged ARP and neighbour discovery."""
+    a1, gateway = scene.attacker, scene.places["node1"].address(version)
+    if version == 4:
+        frame = frames.ethernet(
+            frames.BROADCAST, a1.mac, frames.ARP, frames.arp(1, a1.mac, a1.ipv4, gateway)
+        )
+        answer = frames.arp(2, ROUTER_MAC, gateway, a1.ipv4, target_mac=a1.mac)
+    else:
+        packet = frames.solicitation(a1.ipv6, gateway, gateway, a1.mac, b"")
+        frame = frames.ethernet(ROUTER_MAC, a1.mac, frames.IPV6, packet)
+        answer = frames.packed(gateway) + frames.option(frames.TARGET_MAC, frames.mac(ROUTER_MAC))
+    scene.send(frame)
+    wait_for(lambda: scene.taps.read() or scene.taps["a1"].has(answer), "the router's answer", 5)
+    assert scene.taps.where(answer) == {"a1"}
+
+
+@pytest.mark.parametrize("name", ["b1", "a2", "node1", "outside"])
+@pytest.mark.parametrize("version", [4, 6])
+def test_honest_packets_of_the_same_make_arrive(scene: Scene, name: str, version: int) -> None:
+    """ICMP, UDP, the first segment of a connection; each at its target and nowhere else."""
+    source, target = scene.attacker.address(version), scene.places[name].address(version)
+    kind = frames.IPV4 if version == 4 else frames.IPV6
+    icmp = frames.ICMP if version == 4 else frames.ICMPV6
+    for number, protocol in enumerate((icmp, frames.UDP, frames.TCP)):
+        token = mark()
+        body = {
+            icmp: frames.echo(source, target, token),
+            frames.UDP: frames.udp(source, target, token, 42000),
+            frames.TCP: frames.tcp(source, target, token, frames.SYN, 42000 + number, 81),
+        }[protocol]
+        packet = frames.ip(source, target, protocol, body)
+        scene.taps.send("a1", frames.ethernet(ROUTER_MAC, scene.attacker.mac, kind, packet))
+        places = {name} if name != "outside" else {"outside", "node1"}
+        scene.taps.wait(token, places)
+        # The target may answer with the mark in it.
+        assert scene.taps.where(token) - {"a1"} == places
+
+
+@pytest.mark.parametrize("name", ["b1", "a2", "node1"])
+def test_honest_fragments_and_options_arrive(scene: Scene, name: str) -> None:
+    source, target = scene.attacker.ipv4, scene.places[name].ipv4
+    first, second, optional = mark(), mark(), mark()
+    whole = frames.udp(source, target, first.ljust(LARGE - 8) + second)
+    options = bytes([1, 1, 1, 0])
+    packets = [
+        frames.ip(source, target, frames.UDP, whole[:LARGE], identity=5,
+                  fragment=frames.MORE_FRAGMENTS),
+        frames.ip(source, target, frames.UDP, whole[LARGE:], identity=5,
+                  fragment=LARGE // 8),
+        frames.ip(source, target, frames.UDP, frames.udp(source, target, optional),
+                  options=options),
+    ]  # fmt: skip
+    for packet in packets:
+        scene.taps.send("a1", frames.ethernet(ROUTER_MAC, scene.attacker.mac, frames.IPV4, packet))
+    for token in (first, second, optional):
+        scene.taps.wait(token, [name])
+        assert scene.taps.where(token) - {"a1"} == {name}
+
+
+@pytest.mark.parametrize("name", ["b1", "a2"])
+def test_protocol_zero_changes_nothing_for_the_packets_after_it(scene: Scene, name: str) -> None:
+    """CVE-2023-1668: a packet of IP protocol 0 once left a cached flow that rewrote nothing."""
+    source, target = scene.attacker.ipv4, scene.places[name].ipv4
+    for _ in range(3):
+        zero = frames.ip(source, target, 0, bytes(32))
+        scene.send(frames.ethernet(ROUTER_MAC, scene.attacker.mac, frames.IPV4, zero))
+        scene.taps.forget()
+        token = mark()
+        scene.taps.send("a1", scene.honest(target, token))
+        scene.taps.wait(token, [name])
+        (arrived,) = scene.taps[name].has(token)
+        assert arrived[:12] == frames.mac(scene.pods[name].mac) + frames.mac(ROUTER_MAC)
+        hops = 1 if name == "b1" else 2
+        assert arrived[22] == 64 - hops
+
+
+def vxlan(scene: Scene, sender: Place, inner: bytes, network: int = TUNNEL_KEY) -> None:
+    """Send a VXLAN packet to node1, as whoever has the sender's address can."""
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.sendto(
+                frames.vxlan(network, inner), (scene.lab.underlay("node1").address(4), VXLAN_PORT)
+            )
+
+    sender.within(send)
+
+
+def through_the_tunnel(
+    scene: Scene, source: object, target: object, token: bytes, **kw: int
+) -> bytes:
+    """What a node would send by the tunnel: a datagram between routers."""
+    return datagram(ROUTER_MAC, ROUTER_MAC, source, target, token, **kw)
+
+
+def expect_only(scene: Scene, token: bytes, sender: Place, places: set[str]) -> None:
+    """Follow up with an honest tunnel packet of node3; then the marked one is at these places."""
+    for version in (4, 6):
+        last = mark()
+        target = scene.pods["b1"].address(version)
+        honest = through_the_tunnel(scene, scene.pods["a3"].address(version), target, last)
+        vxlan(scene, scene.lab.underlay("node3"), honest)
+        scene.taps.wait(last, ["b1"])
+    # What a switch passes on comes behind what it has passed on before.
+    scene.everything_has_arrived()
+    assert scene.taps.where(token) == places
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_node_may_speak_for_its_own_pods(scene: Scene, version: int) -> None:
+    token = mark()
+    a3, a1 = scene.pods["a3"].address(version), scene.pods["a1"].address(version)
+    node3 = scene.lab.underlay("node3")
+    vxlan(scene, node3, through_the_tunnel(scene, a3, a1, token))
+    scene.taps.wait(token, ["a1"])
+    expect_only(scene, token, node3, {"a1"})
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_compromised_node_cannot_speak_for_others(scene: Scene, version: int) -> None:
+    """Not for a third node's pods, nor for the victim's neighbours, nodes or the world."""
+    token = mark()
+    node3 = scene.lab.underlay("node3")
+    for claimed in (
+        *(scene.pods[name].address(version) for name in ("a2", "b1", "a1")),
+        *(scene.places[name].address(version) for name in ("node1", "node2", "outside")),
+        scene.lab.underlay("node3").address(version),
+        scene.lab.underlay("node1").address(version),
+        "169.254.1.1" if version == 4 else "fe80::1",
+    ):
+        for target in ("a1", "b1", "node1"):
+            address = scene.places[target].address(version)
+            vxlan(scene, node3, through_the_tunnel(scene, claimed, address, token))
+    expect_only(scene, token, node3, set())
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_nobody_but_a_node_can_use_the_tunnel(scene: Scene, version: int) -> None:
+    """Whoever is on the underlay and no node: here, the host that the controller runs on."""
+    token = mark()
+    control = scene.lab.control
+    for claimed in ("a3", "a2", "b1"):
+        source = scene.places[claimed].address(version)
+        target = scene.pods["a1"].address(version)
+        vxlan(scene, control, through_the_tunnel(scene, source, target, token))
+    expect_only(scene, token, control, set())
+
+
+def test_another_network_identifier_is_refused(scene: Scene) -> None:
+    token = mark()
+    node3 = scene.lab.underlay("node3")
+    inner = through_the_tunnel(scene, scene.pods["a3"].ipv4, scene.pods["a1"].ipv4, token)
+    for network in (0, TUNNEL_KEY + 1, (1 << 24) - 1):
+        vxlan(scene, node3, inner, network)
+    expect_only(scene, token, node3, set())
+
+
+def test_a_node_is_no_relay_between_others(scene: Scene) -> None:
+    """Not from one node to another, and not what is neither for its pods nor for itself."""
+    token = mark()
+    node3 = scene.lab.underlay("node3")
+    for version in (4, 6):
+        a3 = scene.pods["a3"].address(version)
+        for target in (scene.pods["a2"], scene.pods["a3"], scene.places["node2"]):
+            inner = through_the_tunnel(scene, a3, target.address(version), token)
+            vxlan(scene, node3, inner)
+    expect_only(scene, token, node3, set())
+
+
+def test_nothing_but_ip_comes_through_the_tunnel(scene: Scene) -> None:
+    token = mark()
+    node3, a3, a1 = scene.lab.underlay("node3"), scene.pods["a3"], scene.pods["a1"]
+    own = link_local(a3.mac)
+    everybody = frames.BROADCAST
+    for inner in (
+        frames.ethernet(everybody, a3.mac, frames.ARP, frames.arp(1, a3.mac, a3.ipv4, a1.ipv4, token)),
+        frames.ethernet(a1.mac, a3.mac, frames.ARP, frames.arp(2, a3.mac, a3.ipv4, a1.ipv4, token)),
+        frames.ethernet(everybody, a3.mac, frames.ARP,
+                        frames.arp(1, a3.mac, a3.ipv4, scene.places["node1"].ipv4, token)),
+        *(frames.ethernet(ALL_NODES_MAC, ROUTER_MAC, frames.IPV6, packet)
+          for source in (own, a3.ipv6)
+          for packet in (
+              frames.router_advertisement(source, ALL_NODES, a3.mac, token),
+              frames.router_advertisement(source, a1.ipv6, a3.mac, token),
+              frames.advertisement(source, a1.ipv6, scene.places["node1"].ipv6, a3.mac, token),
+              frames.solicitation(source, a1.ipv6, a1.ipv6, a3.mac, token))),
+        through_the_tunnel(scene, a3.ipv4, "224.0.0.1", token),
+        through_the_tunnel(scene, a3.ipv4, "255.255.255.255", token),
+        through_the_tunnel(scene, a3.ipv6, ALL_NODES, token),
+        through_the_tunnel(scene, a3.ipv4, a1.ipv4, token, sport=67, dport=68),
+        through_the_tunnel(scene, a3.ipv4, "10.244.0.200", token),
+    ):  # fmt: skip
+        vxlan(scene, node3, inner)
+    expect_only(scene, token, node3, set())
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_another_nodes_pods_do_not_come_through_the_host(scene: Scene, version: int) -> None:
+    """A packet that enters by the node's gateway port with the address of another node's pod."""
+    gateway = scene.places["node1"]
+    own_mac = pod_mac(gateway.ipv4)
+    target = scene.pods["a1"].address(version)
+    forged, honest = mark(), mark()
+    for claimed in ("a2", "a3", "node2"):
+        source = scene.places[claimed].address(version)
+        scene.taps.send("node1", datagram(own_mac, ROUTER_MAC, source, target, forged))
+    source = gateway.address(version)
+    scene.taps.send("node1", datagram(own_mac, ROUTER_MAC, source, target, honest))
+    scene.taps.wait(honest, ["a1"])
+    assert scene.taps.where(forged) == set()
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("claimed", ["a1", "b1", "a3"])
+def test_a_pod_cannot_pass_for_its_node_at_another_nodes_tunnel(
+    scene: Scene, claimed: str, version: int
+) -> None:
+    """A pod wraps a packet itself and sends it to a node. The masquerade gives it the address of
+    the pod's own node, which the other node would believe.
+    """
+    token, harmless = mark(), mark()
+    source, target = scene.pods[claimed].address(version), scene.pods["a2"].address(version)
+    inner = through_the_tunnel(scene, source, target, token)
+    for outer in (4, 6):
+        address = scene.lab.underlay("node2").address(outer)
+        for network in (TUNNEL_KEY, 0):
+            wrapped = frames.vxlan(network, inner)
+            scene.taps.send("a1", scene.honest(address, wrapped, outer, dport=VXLAN_PORT))
+        # To the next port it would get as far as the node.
+        scene.taps.send("a1", scene.honest(address, harmless, outer, dport=VXLAN_PORT + 1))
+    scene.taps.wait(harmless, ["fabric of node2"])
+    scene.everything_has_arrived()
+    assert scene.taps.where(token) <= {"node1", "a1"}
