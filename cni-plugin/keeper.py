@@ -134,7 +134,9 @@ class Keeper:
             self._bridge(network)
             wanted = Gateway(ranges.gateway, config.cluster, network.mtu)
             self._gateway(netlink, wanted)
-        if self._filter.ensure(PacketFilter(ranges, config.cluster, config.masquerade)):
+        tunnel_port = config.tunnel_port if config.tunnel else None
+        wanted_filter = PacketFilter(ranges, config.cluster, config.masquerade, tunnel_port)
+        if self._filter.ensure(wanted_filter):
             _log.info("packet filter installed", ranges=ranges.text, masquerade=config.masquerade)
         self._heal_handlers()
         return network

@@ -2,7 +2,9 @@
 
 One nftables table, `inet ovsnet`, replaced as a whole in one transaction (nft(8)).
 
-What pods send to addresses outside the cluster leaves with the node's own address.
+What pods send to addresses outside the cluster leaves with the node's own address. So a pod that
+wrapped a packet itself and sent it to another node's tunnel would be taken for the node, which may
+speak for all its pods: what pods send to the tunnel's UDP port ends here, whatever its address.
 
 With the userspace datapath every packet that arrives on a pod's port goes two ways: to Open
 vSwitch, and up the node's own stack, which would deliver or forward it past every flow (Open
@@ -30,11 +32,15 @@ class PacketFilterError(Exception):
 
 @dataclass(frozen=True)
 class PacketFilter:
-    """Which packets are masqueraded: from the node's pods, to anywhere outside the cluster."""
+    """Which packets are masqueraded: from the node's pods, to anywhere outside the cluster.
+
+    `tunnel_port` is the UDP port of the overlay, None where there is none.
+    """
 
     ranges: NodeRanges
     cluster: tuple[IPv4Network | IPv6Network, ...]
     masquerade: bool = True
+    tunnel_port: int | None = None
 
     def script(self) -> str:
         """The nft script that replaces the table, whether there is one or not."""
@@ -47,12 +53,21 @@ class PacketFilter:
             "    type filter hook prerouting priority raw; policy accept;\n"
             f"    iifgroup {ENDPOINTS} drop\n"
             "  }\n"
+            "  chain forward {\n"
+            "    type filter hook forward priority filter; policy accept;\n"
+            f"{self._no_tunnel_from_pods()}"
+            "  }\n"
             "  chain postrouting {\n"
             "    type nat hook postrouting priority srcnat; policy accept;\n"
             f"{rules}\n"
             "  }\n"
             "}\n"
         )
+
+    def _no_tunnel_from_pods(self) -> str:
+        if self.tunnel_port is None:
+            return ""
+        return f'    iifname "{names.GATEWAY_PORT}" udp dport {self.tunnel_port} drop\n'
 
     def _rules(self) -> list[str]:
         rules = []
