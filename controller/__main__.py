@@ -21,7 +21,7 @@ from ovsnet.controller.session import Timing
 from ovsnet.controller.switchboard import Switchboard
 
 
-class Address(click.ParamType):
+class Address(click.ParamType[tuple[str, int]]):
     """ADDRESS:PORT, an IPv6 address in brackets."""
 
     name = "address:port"
@@ -95,7 +95,7 @@ def main(
     except CredentialsError as error:
         raise click.ClickException(str(error)) from error
     brain = Brain(Network(fingerprint), Switchboard(generation, Timing(audit=audit)))
-    observer = Observer(brain, generation, time.time)
+    observer = Observer(brain, generation, time.monotonic, time.time)
     loop = Loop(brain, time.monotonic, observer)
     watches = [Watch(connection, kind, loop.heard) for kind in KINDS]
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -6,7 +6,9 @@ It puts together what the API server says (`Network`) and the sessions with the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from enum import Enum, auto
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import msgspec
@@ -43,11 +45,25 @@ class PortRefused(msgspec.Struct, frozen=True):
     refusal: Refusal
 
 
-class PortServed(msgspec.Struct, frozen=True):
-    """Flows that a node's ports asked for are in its switch, `seconds` after the port event."""
+class Cause(Enum):
+    """What made a node's flows change."""
+
+    PORT = auto()
+    API = auto()
+
+
+class Served(msgspec.Struct, frozen=True):
+    """What an event changed of a node's flows is in its switch, `seconds` after the event."""
 
     node: str
+    cause: Cause
     seconds: float
+
+
+class Departed(msgspec.Struct, frozen=True):
+    """A node is no longer in the cluster."""
+
+    node: str
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -57,7 +73,7 @@ class Ready(msgspec.Struct, frozen=True):
     pods: int
 
 
-Result: TypeAlias = Outcome | PortRefused | PortServed | Ready
+Result: TypeAlias = Outcome | PortRefused | Served | Departed | Ready
 
 
 class Watched(msgspec.Struct, frozen=True):
@@ -77,9 +93,10 @@ class Brain:
         self._switchboard = switchboard
         self._watched = {kind.name: Watched(kind.name, listed=False) for kind in KINDS}
         self._held: list[SwitchEvent] = []
+        self._known: frozenset[str] = frozenset()
         self._refused_since: dict[tuple[str, Refusal], float] = {}
         self._told: set[tuple[str, Refusal]] = set()
-        self._port_events: dict[str, list[tuple[int, float]]] = {}
+        self._awaited: dict[str, list[tuple[int, Cause, float]]] = {}
 
     @property
     def network(self) -> Network:
@@ -119,7 +136,7 @@ class Brain:
             case Synced(kind):
                 return self._synced(event, kind, now)
             case Changed() | Deleted():
-                return self._passed_on(self._object_changed(event), now)
+                return self._objects_changed(event.kind, self._object_changed(event), now)
 
     def seen(self, event: SwitchEvent, now: float) -> list[Result]:
         """What an event of a switch leads to."""
@@ -138,7 +155,8 @@ class Brain:
         self._note(kind, listed=True, stale_since=None, reason="")
         deltas = self._all_objects(event)
         if was_ready or not self.ready:
-            return self._passed_on(deltas, now)
+            return self._objects_changed(kind, deltas, now)
+        self._known = frozenset(self._network.nodes)
         results: list[Result] = [Ready(len(self._network.nodes), len(self._network.pods))]
         held, self._held = self._held, []
         for switch_event in held:
@@ -166,19 +184,30 @@ class Brain:
             case _:
                 return {}
 
-    def _passed_on(self, deltas: Deltas, now: float) -> list[Result]:
-        """Hand every node's change to its session; end the sessions of nodes that are gone."""
+    def _objects_changed(self, kind: AnyKind, deltas: Deltas, now: float) -> list[Result]:
+        results = self._passed_on(deltas, Cause.API, now)
+        return [*self._departed(now), *results] if kind is NODE else results
+
+    def _passed_on(self, deltas: Deltas, cause: Cause, now: float) -> list[Result]:
+        """Hand every node's change to its session."""
         outcomes: list[Outcome] = []
-        known = self._network.nodes.keys()
-        for session in list(self._switchboard):
-            if session.node not in known:
-                outcomes += self._switchboard.close(session.node, "its node left the cluster")
         for node, delta in deltas.items():
-            current = self._switchboard.session(node)
-            if current is not None:
-                outcomes += current.changed(delta, now)
+            session = self._switchboard.session(node)
+            if session is not None:
+                self._awaited.setdefault(node, []).append((delta.revision, cause, now))
+                outcomes += session.changed(delta, now)
         self._note_refusals(now)
         return self._followed(outcomes, now)
+
+    def _departed(self, now: float) -> list[Result]:
+        """End the sessions of nodes that are gone."""
+        gone = self._known - self._network.nodes.keys()
+        self._known = frozenset(self._network.nodes)
+        results: list[Result] = []
+        for node in sorted(gone):
+            outcomes = self._switchboard.close(node, "its node left the cluster")
+            results += [*self._followed(outcomes, now), Departed(node)]
+        return results
 
     def _followed(self, outcomes: Iterable[Outcome], now: float) -> list[Result]:
         """The outcomes of sessions, and what they lead to in turn."""
@@ -195,24 +224,21 @@ class Brain:
                         results += self._followed(desired, now)
                 case PortsChanged(node, ports):
                     deltas = self._network.set_ports(node, ports)
-                    self._port_events.setdefault(node, []).extend(
-                        (delta.revision, now) for delta in deltas.values()
-                    )
-                    results += self._passed_on(deltas, now)
+                    results += self._passed_on(deltas, Cause.PORT, now)
                 case Acknowledged(node, revision):
                     results += self._served(node, revision, now)
                 case Lost(node):
-                    self._port_events.pop(node, None)
+                    self._awaited.pop(node, None)
                 case _:
                     pass
         return results
 
     def _served(self, node: str, revision: int, now: float) -> list[Result]:
-        waiting = self._port_events.pop(node, [])
-        later = [item for item in waiting if item[0] > revision]
+        awaited = self._awaited.pop(node, [])
+        later = [item for item in awaited if item[0] > revision]
         if later:
-            self._port_events[node] = later
-        return [PortServed(node, now - since) for wanted, since in waiting if wanted <= revision]
+            self._awaited[node] = later
+        return [Served(node, cause, now - t) for wanted, cause, t in awaited if wanted <= revision]
 
     def _note_refusals(self, now: float) -> None:
         present = set(self._network.refusals())
@@ -230,6 +256,11 @@ class Brain:
         ]
         self._told.update(overdue)
         return [PortRefused(*key) for key in overdue]
+
+    @property
+    def refused_since(self) -> Mapping[tuple[str, Refusal], float]:
+        """Every refused port with its node, and when it was first refused, by the clock."""
+        return MappingProxyType(self._refused_since)
 
     def _note(self, kind: AnyKind, **changes: object) -> None:
         self._watched[kind.name] = msgspec.structs.replace(self._watched[kind.name], **changes)

@@ -30,6 +30,16 @@ class Switches(Protocol):
         """End a connection."""
 
 
+class Watcher(Protocol):
+    """Sees what happens; `ovsnet.controller.observer.Observer` is one."""
+
+    def __call__(self, result: Result) -> None:
+        """Something happened."""
+
+    def refresh(self) -> None:
+        """Some time has passed."""
+
+
 class _FromApi:
     __slots__ = ("event",)
 
@@ -48,17 +58,13 @@ _Item: TypeAlias = _FromApi | _FromSwitch | Callable[[], None] | None
 
 
 class Loop:
-    """Runs a brain. `observe` is called with every result, in the loop's thread, in order."""
+    """Runs a brain. `watcher` is called with every result, in the loop's thread, in order."""
 
-    def __init__(
-        self,
-        brain: Brain,
-        clock: Callable[[], float],
-        observe: Callable[[Result], None],
-    ) -> None:
+    def __init__(self, brain: Brain, clock: Callable[[], float], watcher: Watcher) -> None:
         self._brain = brain
         self._clock = clock
-        self._observe = observe
+        self._watcher = watcher
+        self._refreshed = clock()
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._log = logs.get("controller")
 
@@ -90,6 +96,9 @@ class Loop:
         next comparison with the switch finds.
         """
         while True:
+            if self._clock() - self._refreshed >= _LONGEST_WAIT:
+                self._refreshed = self._clock()
+                self._watcher.refresh()
             wait = min(_LONGEST_WAIT, max(0.0, self._brain.due - self._clock()))
             try:
                 item = self._queue.get(timeout=wait) if wait else self._queue.get_nowait()
@@ -121,6 +130,6 @@ class Loop:
                         switches.send(connection, data)
                     case Close(connection, reason):
                         switches.end(connection, reason)
-                self._observe(result)
+                self._watcher(result)
         except Exception:
             self._log.exception("an event could not be dealt with")

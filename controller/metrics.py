@@ -40,13 +40,11 @@ class Metrics:
     node_ports_refused: Gauge
 
     flow_writes: Counter
-    """Label `operation`: `add` or `delete`."""
-    bundles_sent: Counter
     bundles_answered: Counter
     """Label `outcome`: `acknowledged` or `refused`."""
     bundle_seconds: Histogram
     comparisons: Counter
-    """Labels `cause` (`connect`, `audit` or `refusal`) and `result` (`equal` or `different`)."""
+    """Labels `cause` (`session` or `audit`) and `result` (`equal` or `different`)."""
     strangers_removed: Counter
 
     ports_refused: Gauge
@@ -104,8 +102,9 @@ class Metrics:
             node_ports_refused=gauge(
                 "node_ports_refused", "Ports of a node's switch that get no flows.", "node"
             ),
-            flow_writes=counter("flow_writes", "Flows written to switches.", "operation"),
-            bundles_sent=counter("bundles_sent", "Bundles sent to switches."),
+            flow_writes=counter(
+                "flow_writes", "Flows added and deleted, as switches have acknowledged it."
+            ),
             bundles_answered=counter(
                 "bundles_answered", "Bundles that switches took or refused.", "outcome"
             ),

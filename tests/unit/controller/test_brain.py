@@ -21,7 +21,16 @@ from hypothesis import strategies as st
 
 from ovsnet.api import KINDS, NAMESPACE, NODE, POD, Changed, Deleted, Fresh, Stale, Synced
 from ovsnet.controller.belief import Port, Reason
-from ovsnet.controller.brain import GRACE, Brain, PortRefused, PortServed, Ready, Result
+from ovsnet.controller.brain import (
+    GRACE,
+    Brain,
+    Cause,
+    Departed,
+    PortRefused,
+    Ready,
+    Result,
+    Served,
+)
 from ovsnet.controller.network import Network
 from ovsnet.controller.notices import Acknowledged, Close, Lost, Send, TurnedAway
 from ovsnet.controller.openflow import encode
@@ -188,7 +197,7 @@ def test_a_pods_port_is_served_and_its_removal_takes_its_flows_away() -> None:
     stage.settle()
     assert stage.switches["node-1"].flows == stage.expected("node-1")
     assert len(stage.switches["node-1"].flows) == len(before) + 8
-    assert stage.of(PortServed) == [PortServed("node-1", 0.25)]
+    assert stage.of(Served) == [Served("node-1", Cause.PORT, 0.25)]
     stage.set_ports("node-1", frozenset())
     stage.settle()
     assert stage.switches["node-1"].flows == before
@@ -234,6 +243,7 @@ def test_a_node_that_leaves_loses_its_session_and_others_forget_it() -> None:
     stage.heard(Deleted(NODE, "node-1", ""))
     stage.settle()
     assert [lost.node for lost in stage.of(Lost)] == ["node-1"]  # type: ignore[union-attr]
+    assert stage.of(Departed) == [Departed("node-1")]
     assert not stage.connected("node-1")
     assert stage.switches["node-2"].flows == stage.expected("node-2")
 

@@ -19,9 +19,9 @@ def value(metrics, name, **labels):
 
 def test_two_controllers_in_one_process_do_not_meet(metrics):
     other = Metrics.on(CollectorRegistry(), "1.2")
-    metrics.bundles_sent.inc()
-    assert value(metrics, "ovsnet_bundles_sent_total") == 1
-    assert value(other, "ovsnet_bundles_sent_total") == 0
+    metrics.flow_writes.inc()
+    assert value(metrics, "ovsnet_flow_writes_total") == 1
+    assert value(other, "ovsnet_flow_writes_total") == 0
     with pytest.raises(ValueError, match="Duplicated"):
         Metrics.on(metrics.registry, "1.2")
 

@@ -1,0 +1,105 @@
+"""The state of a controller as the documents that it serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from ovsnet import __version__
+from ovsnet.controller.belief import Refusal
+from ovsnet.controller.brain import Brain, Watched
+from ovsnet.controller.network import NodeView
+from ovsnet.controller.status import (
+    NO_SESSION,
+    BelievedPort,
+    NodeStatus,
+    RefusedPort,
+    Revision,
+    Status,
+    WatchState,
+    WatchStatus,
+    cookie_text,
+)
+from ovsnet.flows.flow import Owner, OwnerKind
+from ovsnet.names import datapath_id
+
+
+def status(
+    brain: Brain,
+    generation: int,
+    started: float,
+    sessions_since: Mapping[str, float],
+    wall: Callable[[float], float],
+) -> Status:
+    """What `GET /status` serves. `wall` turns the brain's time into seconds since 1970."""
+    return Status(
+        version=__version__,
+        generation=generation,
+        started=_moment(started),
+        ready=brain.ready,
+        watches=tuple(map(_watch, brain.watched)),
+        nodes=tuple(
+            _node(brain, view, sessions_since.get(name), wall)
+            for name, view in sorted(brain.network.nodes.items())
+        ),
+    )
+
+
+def owners(brain: Brain) -> dict[str, str]:
+    """What `GET /owners` serves: every cookie that a flow may carry now, in words."""
+    found = {owner for node in brain.network.nodes for owner in brain.network.ledger(node).owners}
+    found |= {Owner(OwnerKind.PEER, node) for node in brain.network.nodes}
+    return {cookie_text(owner.cookie): str(owner) for owner in found}
+
+
+def _node(
+    brain: Brain, view: NodeView, since: float | None, wall: Callable[[float], float]
+) -> NodeStatus:
+    name = view.node.name
+    ledger = brain.network.ledger(name)
+    session = brain.switchboard.session(name)
+    names = {port.ofport: port.name for port in view.ports}
+    return NodeStatus(
+        name=name,
+        session=NO_SESSION if session is None else session.state.name.lower(),
+        datapath_id=f"{datapath_id(name):016x}",
+        flows=len(ledger.flows),
+        revision=Revision(ledger.revision, None if session is None else session.acknowledged),
+        since=None if since is None else _moment(wall(since)),
+        ports=tuple(
+            BelievedPort(names[e.ofport], e.ofport, str(ref), tuple(map(str, e.addresses)))
+            for ref, e in sorted(view.beliefs.endpoints.items())
+        ),
+        refused=tuple(
+            _refused(refusal, brain.refused_since.get((name, refusal)), wall)
+            for refusal in view.beliefs.refusals
+        ),
+    )
+
+
+def _refused(refusal: Refusal, since: float | None, wall: Callable[[float], float]) -> RefusedPort:
+    return RefusedPort(
+        name=refusal.port.name,
+        ofport=refusal.port.ofport,
+        address=refusal.address,
+        reason=str(refusal.reason),
+        pods=tuple(map(str, refusal.pods)),
+        since=None if since is None else _moment(wall(since)),
+    )
+
+
+def _watch(watched: Watched) -> WatchStatus:
+    if watched.stale_since is not None:
+        state = WatchState.STALE
+    else:
+        state = WatchState.CURRENT if watched.listed else WatchState.LISTING
+    return WatchStatus(
+        kind=watched.kind,
+        state=state,
+        since=None if watched.stale_since is None else _moment(watched.stale_since),
+        reason=watched.reason,
+    )
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
