@@ -15,13 +15,12 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ovsnet.controller.openflow.actions import decode_instructions, table
-from ovsnet.controller.openflow.oxm import WireError, decode_match
+from ovsnet.controller.openflow.oxm import MATCH_TYPE_OXM, WireError, decode_match
 from ovsnet.controller.openflow.protocol import Kind
 from ovsnet.flows.flow import Flow, FlowKey
 
 _ENTRY: Final = struct.Struct("!4xBxHHHHHQ")
 _STATS_HEADER: Final = struct.Struct("!HH")
-_MATCH_TYPE_OXM: Final = 1
 _WRAPPER_OCTETS: Final = 16
 _FLOW_MOD: Final = struct.Struct("!8xQ8xB5xH")
 _SMALLEST_ENTRY: Final = 24 + 8 + 8
@@ -97,7 +96,7 @@ def _entries(body: bytes) -> Iterator[_Entry]:
             raise WireError(f"a flow says it has {length} octets, {end - at} are left")
         match_type, match_length = _STATS_HEADER.unpack_from(body, at + 24)
         stats = at + 24 + -(-match_length // 8) * 8
-        if match_type != _MATCH_TYPE_OXM or match_length < 4 or stats + 8 > after:
+        if match_type != MATCH_TYPE_OXM or match_length < 4 or stats + 8 > after:
             raise WireError(f"a match of type {match_type} and {match_length} octets in a flow")
         stats_length = int.from_bytes(body[stats + 2 : stats + 4], "big")
         instructions = stats + -(-stats_length // 8) * 8

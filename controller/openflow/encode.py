@@ -15,7 +15,13 @@ from hashlib import blake2b
 from typing import Final
 
 from ovsnet.controller.openflow.actions import encode_instructions
-from ovsnet.controller.openflow.oxm import EMPTY_MATCH, encode_match
+from ovsnet.controller.openflow.oxm import (
+    EMPTY_MATCH,
+    MATCH_HEADER,
+    MATCH_TYPE_OXM,
+    encode_match,
+    encode_terms,
+)
 from ovsnet.controller.openflow.protocol import (
     FLOW_XID,
     OFP_VERSION,
@@ -36,7 +42,8 @@ _ANY: Final = 0xFFFFFFFF
 
 _WRAPPER_OCTETS: Final = 16
 _FLOW_MOD_OCTETS: Final = 48
-_LONGEST_MESSAGE: Final = 0xFFFF
+_BEFORE_TERMS: Final = _FLOW_MOD_OCTETS + MATCH_HEADER.size
+_LONGEST_FLOW_MOD: Final = 0xFFFF - _WRAPPER_OCTETS
 
 _HEADER: Final = struct.Struct("!BBHI")
 _BUNDLE_CONTROL: Final = struct.Struct("!BBHIIHH")
@@ -44,11 +51,11 @@ _MULTIPART: Final = struct.Struct("!BBHIHH4x")
 _FLOW_QUERY: Final = struct.Struct("!B3xII4xQQ")
 _ROLE: Final = struct.Struct("!BBHII4xQ")
 
-# A bundle-add-message up to the match of the flow-mod in it. What is the same for all stands in
-# runs of octets, so that one flow costs one call with few arguments: between the length of the
-# wrapper and that of the flow-mod (xid, bundle, flags, version, type), the xid, the cookie mask,
-# the timeouts, and from the buffer to the importance.
-_FLOW_MOD: Final = struct.Struct("!2sH14sH4sQ8sBB4sH16s")
+# A bundle-add-message up to the terms of the match of the flow-mod in it. What is the same for all
+# stands in runs of octets, so that one flow costs one call with few arguments: the wrapper's
+# beginning, what lies between its length and that of the flow-mod (xid, bundle, flags, version,
+# type), the xid, the cookie mask, the timeouts, and all from the buffer to the match's type.
+_FLOW_MOD: Final = struct.Struct("!2sH14sH4sQ8sBB4sH18sH")
 _WRAPPER_START: Final = bytes((OFP_VERSION, Kind.BUNDLE_ADD_MESSAGE))
 _XID: Final = struct.pack("!I", FLOW_XID)
 _WRAPPER_END: Final = (
@@ -58,7 +65,8 @@ _WRAPPER_END: Final = (
 )
 _ANY_COOKIE: Final = bytes(8)
 _NO_TIMEOUTS: Final = bytes(4)
-_NO_BUFFER_ANY_PORT: Final = struct.pack("!IIIHH", _ANY, _ANY, _ANY, 0, 0)
+_FROM_BUFFER_TO_MATCH: Final = struct.pack("!IIIHHH", _ANY, _ANY, _ANY, 0, 0, MATCH_TYPE_OXM)
+_PADDING: Final = [bytes(-(MATCH_HEADER.size + length) % 8) for length in range(8)]
 
 
 def flow_adds(flows: Iterable[Flow]) -> bytes:
@@ -68,31 +76,30 @@ def flow_adds(flows: Iterable[Flow]) -> bytes:
         ValueError: an action stands after a goto, or a flow is longer than a message can be.
         OverflowError: a value does not fit its field.
     """
-    parts = []
+    parts: list[bytes] = []
     for flow in flows:
-        match = encode_match(flow.match)
+        terms = encode_terms(flow.match)
+        padding = _PADDING[len(terms) & 7]
         actions = encode_instructions(flow.actions)
-        length = _FLOW_MOD_OCTETS + len(match) + len(actions)
-        if length > _LONGEST_MESSAGE - _WRAPPER_OCTETS:
-            raise ValueError(f"a flow of {length} octets: expected at most 65519; {flow}")
-        parts.append(
-            _FLOW_MOD.pack(
-                _WRAPPER_START,
-                length + _WRAPPER_OCTETS,
-                _WRAPPER_END,
-                length,
-                _XID,
-                flow.cookie,
-                _ANY_COOKIE,
-                flow.table,
-                _FLOW_ADD,
-                _NO_TIMEOUTS,
-                flow.priority,
-                _NO_BUFFER_ANY_PORT,
-            )
+        length = _BEFORE_TERMS + len(terms) + len(padding) + len(actions)
+        if length > _LONGEST_FLOW_MOD:
+            raise ValueError(f"a flow of {length} octets: expected at most {_LONGEST_FLOW_MOD}")
+        head = _FLOW_MOD.pack(
+            _WRAPPER_START,
+            length + _WRAPPER_OCTETS,
+            _WRAPPER_END,
+            length,
+            _XID,
+            flow.cookie,
+            _ANY_COOKIE,
+            flow.table,
+            _FLOW_ADD,
+            _NO_TIMEOUTS,
+            flow.priority,
+            _FROM_BUFFER_TO_MATCH,
+            MATCH_HEADER.size + len(terms),
         )
-        parts.append(match)
-        parts.append(actions)
+        parts += (head, terms, padding, actions)
     return b"".join(parts)
 
 
@@ -122,9 +129,10 @@ def raw_delete(table: int, priority: int, match: bytes) -> bytes:
         _FLOW_DELETE_STRICT,
         _NO_TIMEOUTS,
         priority,
-        _NO_BUFFER_ANY_PORT,
+        _FROM_BUFFER_TO_MATCH,
+        0,
     )
-    return head + match
+    return head[: -MATCH_HEADER.size] + match
 
 
 class SharedAdds:

@@ -108,8 +108,8 @@ _OLDER_NUMBERS: Final[dict[Field, tuple[int, int]]] = {
 _MATCHES_CACHED: Final = 1 << 16
 _PACKET_REGS: Final = b"\x80\x01"
 _LAST_PACKET_REG: Final = 3
-_MATCH_TYPE_OXM: Final = 1
-_MATCH_HEADER: Final = struct.Struct("!HH")
+MATCH_TYPE_OXM: Final = 1
+MATCH_HEADER: Final = struct.Struct("!HH")
 
 
 class WireError(ValueError):
@@ -131,10 +131,9 @@ def _header(numbers: tuple[int, int], field: Field, masked: bool) -> bytes:
     return _HEADER.pack(oxm_class, number << 1 | masked, octets(field) << masked)
 
 
-EMPTY_MATCH: Final = _MATCH_HEADER.pack(_MATCH_TYPE_OXM, 4) + bytes(4)
+EMPTY_MATCH: Final = MATCH_HEADER.pack(MATCH_TYPE_OXM, 4) + bytes(4)
 """The match of every packet, as it stands in a message."""
 
-_WIRE: Final = [(header(f), header(f, masked=True), octets(f)) for f in Field]
 _BY_HEADER: Final = {
     _header(numbers, field, masked): (field, octets(field), masked)
     for table in (_OLDER_NUMBERS, _NUMBERS)
@@ -144,7 +143,12 @@ _BY_HEADER: Final = {
 # A switch wants what a field depends on before the field itself (OpenFlow 1.5.1, 7.2.3.6). Our
 # order of fields has that, except that those of a tracked connection need these two.
 _PREREQUISITES: Final = (Field.ETH_TYPE, Field.IP_PROTO)
-_DEPENDENT: Final = frozenset(f for f in Field if Field.CT_NW_SRC <= f <= Field.CT_TP_DST)
+_DEPENDENT: Final = range(Field.CT_NW_SRC, Field.CT_TP_DST + 1)
+# By field: its headers without and with mask, its octets, and whether it is one of those. A list,
+# because to hash a member of an enumeration costs more than all the rest.
+_WIRE: Final = [
+    (header(f), header(f, masked=True), octets(f), f.value in _DEPENDENT) for f in Field
+]
 
 
 def encode_value(field: Field, value: int, mask: int | None) -> bytes:
@@ -153,7 +157,7 @@ def encode_value(field: Field, value: int, mask: int | None) -> bytes:
     Raises:
         OverflowError: the value has more bits than the field.
     """
-    plain, masked, size = _WIRE[field]
+    plain, masked, size, _ = _WIRE[field]
     if mask is None:
         return plain + value.to_bytes(size, "big")
     return masked + value.to_bytes(size, "big") + mask.to_bytes(size, "big")
@@ -165,31 +169,33 @@ def encode_match(match: Match) -> bytes:
     Raises:
         OverflowError: a value has more bits than its field.
     """
-    parts = [b""]
+    terms = encode_terms(match)
+    length = len(terms) + MATCH_HEADER.size
+    return MATCH_HEADER.pack(MATCH_TYPE_OXM, length) + terms + bytes(-length % 8)
+
+
+def encode_terms(match: Match) -> bytes:
+    """The terms of a match without its header and padding.
+
+    Raises:
+        OverflowError: a value has more bits than its field.
+    """
+    parts = []
     for item in match:
-        field = item.field
-        if field in _DEPENDENT:
-            return _encode_match_in_order_of_need(match)
-        plain, masked, size = _WIRE[field]
+        plain, masked, size, dependent = _WIRE[item.field]
+        if dependent:
+            ordered = sorted(match, key=_is_no_prerequisite)
+            return b"".join([encode_value(t.field, t.value, t.mask) for t in ordered])
         mask = item.mask
         if mask is None:
             parts.append(plain + item.value.to_bytes(size, "big"))
         else:
             parts.append(masked + item.value.to_bytes(size, "big") + mask.to_bytes(size, "big"))
-    return _finished(parts)
-
-
-def _encode_match_in_order_of_need(match: Match) -> bytes:
-    ordered = sorted(match, key=lambda item: item.field not in _PREREQUISITES)
-    return _finished([b"", *(encode_value(t.field, t.value, t.mask) for t in ordered)])
-
-
-def _finished(parts: list[bytes]) -> bytes:
-    """Terms as a match; the first part is empty and makes room for the header."""
-    terms = b"".join(parts)
-    length = len(terms) + 4
-    parts = [_MATCH_HEADER.pack(_MATCH_TYPE_OXM, length), terms, bytes(-length % 8)]
     return b"".join(parts)
+
+
+def _is_no_prerequisite(item: Term) -> bool:
+    return item.field not in _PREREQUISITES
 
 
 def decode_header(data: bytes, at: int) -> tuple[Field, int, bool]:
