@@ -15,6 +15,7 @@ import msgspec
 
 from ovsnet.api import (
     KINDS,
+    NAMESPACE,
     NODE,
     POD,
     AnyKind,
@@ -30,7 +31,7 @@ from ovsnet.controller.network import Deltas, Network
 from ovsnet.controller.notices import Acknowledged, Admitted, Lost, Outcome, PortsChanged
 from ovsnet.controller.openflow.events import Event as SwitchEvent
 from ovsnet.controller.switchboard import Switchboard
-from ovsnet.model import Node, Pod, PodRef
+from ovsnet.model import Namespace, Node, Pod, PodRef
 
 GRACE: Final = 1.0
 """Seconds for which a port may be refused before anybody is told: its pod's news may be on the
@@ -109,6 +110,16 @@ class Brain:
         return self._switchboard
 
     @property
+    def objects(self) -> Mapping[str, int]:
+        """How many objects of each kind are known."""
+        network = self._network
+        return {
+            NODE.name: len(network.nodes),
+            POD.name: len(network.pods),
+            NAMESPACE.name: len(network.namespaces),
+        }
+
+    @property
     def watched(self) -> tuple[Watched, ...]:
         """How the watches of all kinds stand."""
         return tuple(self._watched.values())
@@ -169,7 +180,7 @@ class Brain:
             return self._network.set_nodes(o for o in objects if isinstance(o, Node))
         if event.kind is POD:
             return self._network.set_pods(o for o in objects if isinstance(o, Pod))
-        return {}
+        return self._network.set_namespaces(o for o in objects if isinstance(o, Namespace))
 
     def _object_changed(self, event: Changed | Deleted) -> Deltas:
         match event:
@@ -177,10 +188,14 @@ class Brain:
                 return self._network.put_node(node)
             case Changed(_, _, Pod() as pod):
                 return self._network.put_pod(pod)
+            case Changed(_, _, Namespace() as namespace):
+                return self._network.put_namespace(namespace)
             case Deleted(kind, key) if kind is NODE:
                 return self._network.drop_node(str(key))
             case Deleted(kind, (namespace, name), uid) if kind is POD:
                 return self._network.drop_pod(PodRef(namespace, name), uid)
+            case Deleted(kind, key) if kind is NAMESPACE:
+                return self._network.drop_namespace(str(key))
             case _:
                 return {}
 

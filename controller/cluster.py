@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from ovsnet.model import IPNetwork, Node, Pod, PodRef
+from ovsnet.model import IPNetwork, Namespace, Node, Pod, PodRef
 from ovsnet.names import port_names
 
 
@@ -28,6 +28,7 @@ class Cluster:
         self._nodes: dict[str, Node] = {}
         self.overlaps: tuple[Overlap, ...] = ()
         self._pods: dict[PodRef, Pod] = {}
+        self._namespaces: dict[str, Namespace] = {}
         self._by_port_name: dict[str, tuple[PodRef, ...]] = {}
 
     @property
@@ -43,6 +44,23 @@ class Cluster:
     def pods_of_port(self, port: str) -> tuple[Pod, ...]:
         """The pods whose port may have this name, on whichever node. Hardly ever more than one."""
         return tuple(self._pods[ref] for ref in self._by_port_name.get(port, ()))
+
+    @property
+    def namespaces(self) -> Mapping[str, Namespace]:
+        """All namespaces by name. No flow depends on them yet; policies will."""
+        return MappingProxyType(self._namespaces)
+
+    def put_namespace(self, namespace: Namespace) -> None:
+        """Take in a namespace as it is now."""
+        self._namespaces[namespace.name] = namespace
+
+    def drop_namespace(self, name: str) -> None:
+        """Forget a namespace."""
+        self._namespaces.pop(name, None)
+
+    def replace_namespaces(self, namespaces: Iterable[Namespace]) -> None:
+        """Make these all the namespaces there are."""
+        self._namespaces = {namespace.name: namespace for namespace in namespaces}
 
     def put_node(self, node: Node) -> frozenset[str]:
         """Take in a node as it is now; returns the names of the nodes that changed."""

@@ -21,7 +21,7 @@ from ovsnet.flows.ledger import Delta, Ledger
 from ovsnet.flows.node import node_block
 from ovsnet.flows.peer import peer_block, peer_owner
 from ovsnet.flows.pod import pod_block, pod_owner
-from ovsnet.model import Node, Pod, PodRef
+from ovsnet.model import Namespace, Node, Pod, PodRef
 from ovsnet.names import port_names
 
 Deltas = Mapping[str, Delta]
@@ -74,6 +74,11 @@ class Network:
         """Every pod of the cluster."""
         return self._cluster.pods
 
+    @property
+    def namespaces(self) -> Mapping[str, Namespace]:
+        """Every namespace of the cluster."""
+        return self._cluster.namespaces
+
     def refusals(self) -> Iterator[tuple[str, Refusal]]:
         """Every refused port, with its node."""
         for node in sorted(frozenset().union(*self._refusing.values())):
@@ -98,6 +103,21 @@ class Network:
     def drop_node(self, name: str) -> Deltas:
         """A node is gone. Its ledger goes with it; other nodes forget the way to it."""
         return self._nodes_changed(self._cluster.drop_node(name))
+
+    def set_namespaces(self, namespaces: Iterable[Namespace]) -> Deltas:
+        """These are all the namespaces there are."""
+        self._cluster.replace_namespaces(namespaces)
+        return {}
+
+    def put_namespace(self, namespace: Namespace) -> Deltas:
+        """A namespace as it is now."""
+        self._cluster.put_namespace(namespace)
+        return {}
+
+    def drop_namespace(self, name: str) -> Deltas:
+        """A namespace is gone."""
+        self._cluster.drop_namespace(name)
+        return {}
 
     def set_pods(self, pods: Iterable[Pod]) -> Deltas:
         """These are all the pods there are."""

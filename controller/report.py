@@ -37,7 +37,7 @@ def status(
         generation=generation,
         started=_moment(started),
         ready=brain.ready,
-        watches=tuple(map(_watch, brain.watched)),
+        watches=tuple(_watch(w, brain.objects[w.kind]) for w in brain.watched),
         nodes=tuple(
             _node(brain, view, sessions_since.get(name), wall)
             for name, view in sorted(brain.network.nodes.items())
@@ -88,7 +88,7 @@ def _refused(refusal: Refusal, since: float | None, wall: Callable[[float], floa
     )
 
 
-def _watch(watched: Watched) -> WatchStatus:
+def _watch(watched: Watched, objects: int) -> WatchStatus:
     if watched.stale_since is not None:
         state = WatchState.STALE
     else:
@@ -96,6 +96,7 @@ def _watch(watched: Watched) -> WatchStatus:
     return WatchStatus(
         kind=watched.kind,
         state=state,
+        objects=objects,
         since=None if watched.stale_since is None else _moment(watched.stale_since),
         reason=watched.reason,
     )
