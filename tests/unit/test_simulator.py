@@ -1,0 +1,401 @@
+"""The simulator's own rules, without a switch: lookups, loops, groups, connections.
+
+That it does what Open vSwitch does is shown in tests/integration/test_simulator_trace.py.
+"""
+
+from __future__ import annotations
+
+import pytest
+from flow_strategies import NARROW, flow_sets, packets
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ovsnet.flows.fields import CtState, Field
+from ovsnet.flows.flow import Conjunction, Ct
+from ovsnet.flows.simulator import (
+    Connections,
+    Foreseen,
+    GroupEntry,
+    GroupKind,
+    Packet,
+    Reason,
+    Switch,
+    advertisement,
+    arp,
+    echo,
+    icmp,
+    solicitation,
+    tcp,
+    udp,
+)
+from ovsnet.flows.simulator.conntrack import Written
+from ovsnet.flows.simulator.lookup import TableIndex
+from ovsnet.flows.simulator.packet import ACK, SYN
+from ovsnet.flows.text import parse_actions, parse_flows
+from ovsnet.names import Table
+
+F = Field
+PORTS = (1, 2, 3, 4, 5)
+NEW, EST, REL, RPL = CtState.NEW, CtState.EST, CtState.REL, CtState.RPL
+INV, TRK = CtState.INV, CtState.TRK
+PING = udp("10.0.0.1", "10.0.0.2", 1000, 53).on(3)
+
+
+def switch(text: str, **more) -> Switch:
+    return Switch((found.flow for found in parse_flows(text)), PORTS, **more)
+
+
+def group(kind: GroupKind, *buckets: str) -> GroupEntry:
+    return GroupEntry(kind, tuple(parse_actions(bucket, {}) for bucket in buckets))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(flow_sets(NARROW, max_size=25, max_fields=2), st.lists(packets(), min_size=1, max_size=5))
+def test_a_lookup_finds_what_trying_every_flow_finds(flows, some):
+    plain = [f for f in flows if not any(isinstance(a, Conjunction) for a in f.actions)]
+    index = TableIndex(plain)
+    for packet in some:
+        fits = [f for f in plain if all(_holds(term, packet.matchable) for term in f.match)]
+        best = max((f.priority for f in fits), default=None)
+        tied = {f.key for f in fits if f.priority == best}
+        # An index does not ask which table a flow is in, so these are all in one.
+        found = index.lookup(packet.matchable)
+        got = {f.key for f in (found.flow, *found.rivals) if f is not None}
+        assert got == tied
+
+
+def _holds(term, values) -> bool:
+    mask = (1 << term.field.bits) - 1 if term.mask is None else term.mask
+    return values[term.field] & mask == term.value & mask
+
+
+class TestConjunctions:
+    FLOWS = """
+        priority=5,conj_id=7,ip actions=output:4
+        priority=5,ip,nw_src=10.0.0.1 actions=conjunction(7,1/2)
+        priority=5,ip,nw_src=10.0.0.3 actions=conjunction(7,1/2)
+        priority=5,udp,tp_dst=53 actions=conjunction(7,2/2)
+        priority=5,udp,tp_dst=54 actions=conjunction(7,2/2)
+        priority=1 actions=output:5
+    """
+
+    @pytest.mark.parametrize(
+        ("source", "port", "out"),
+        [
+            ("10.0.0.1", 53, (4,)),
+            ("10.0.0.3", 54, (4,)),
+            ("10.0.0.2", 53, (5,)),
+            ("10.0.0.1", 55, (5,)),
+        ],
+    )
+    def test_all_clauses_must_hold(self, source, port, out):
+        assert switch(self.FLOWS).trace(udp(source, "10.0.0.9", 1, port).on(3)).ports == out
+
+    def test_a_plain_flow_of_the_same_priority_wins(self):
+        text = self.FLOWS + "priority=5,udp,tp_src=1000 actions=drop"
+        assert switch(text).trace(PING).dropped
+
+    def test_without_a_flow_for_its_id_the_packet_goes_on_below(self):
+        text = self.FLOWS.replace("conj_id=7,ip", "conj_id=8,ip")
+        assert switch(text).trace(PING).ports == (5,)
+
+    def test_a_plain_flow_hidden_by_a_clause_of_the_same_match_gets_its_turn(self):
+        text = """
+            priority=5,ip,nw_src=10.0.0.1 actions=conjunction(7,1/2)
+            priority=4,ip,nw_src=10.0.0.1 actions=output:4
+            priority=1 actions=output:5
+        """
+        assert switch(text).trace(PING).ports == (4,)
+
+    def test_the_flow_for_its_id_may_be_less_urgent_than_a_plain_flow(self):
+        text = """
+            priority=5,ip,nw_src=10.0.0.1 actions=conjunction(7,1/2)
+            priority=5,udp actions=conjunction(7,2/2)
+            priority=2,conj_id=7 actions=output:4
+            priority=3 actions=output:5
+        """
+        assert switch(text).trace(PING).ports == (5,)
+
+    def test_one_flow_may_be_part_of_several(self):
+        text = """
+            priority=6,ip,nw_src=10.0.0.1 actions=conjunction(1,1/2),conjunction(2,1/2)
+            priority=6,udp,tp_dst=53 actions=conjunction(2,2/2)
+            priority=6,udp,tp_dst=54 actions=conjunction(1,2/2)
+            priority=6,conj_id=1 actions=output:4
+            priority=6,conj_id=2 actions=output:5
+        """
+        assert switch(text).trace(PING).ports == (5,)
+
+    def test_two_complete_ones_of_one_priority_are_reported_as_open(self):
+        text = """
+            priority=6,ip,nw_src=10.0.0.1 actions=conjunction(1,1/2),conjunction(2,1/2)
+            priority=6,udp actions=conjunction(1,2/2),conjunction(2,2/2)
+            priority=6,conj_id=1 actions=output:4
+        """
+        assert switch(text).trace(PING).rivals == (None,)
+
+
+class TestWay:
+    def test_resubmit_comes_back_and_goto_does_not_copy_the_packet(self):
+        trace = switch("""
+            table=0 actions=resubmit(,1),output:4,goto_table:2
+            table=1 actions=set_field:7->reg0,output:5
+            table=2,reg0=7 actions=output:1
+        """).trace(PING)
+        assert trace.ports == (5, 4, 1)
+        assert [step.table for step in trace.steps] == [0, 1, 2]
+        assert trace.steps[2].packet[F.REG0] == 7
+
+    def test_a_packet_without_a_flow_is_lost_where_that_was(self):
+        trace = switch("table=0 actions=goto_table:3").trace(PING)
+        assert trace.dropped
+        assert trace.losses[0].reason is Reason.NO_FLOW
+        assert trace.losses[0].table is Table.CONNTRACK
+        assert trace.verdict == "dropped in conntrack: no flow of the table matches"
+
+    def test_nothing_leaves_by_the_port_it_came_in_by_unless_told_so(self):
+        trace = switch("actions=output:3,IN_PORT").trace(PING)
+        assert trace.ports == (3,)
+        assert [loss.reason for loss in trace.losses] == [Reason.INPUT_PORT]
+
+    def test_ports_that_do_not_exist(self):
+        trace = switch("actions=output:77,set_field:0x10001->reg1,output:reg1").trace(PING)
+        assert [loss.reason for loss in trace.losses] == [Reason.NO_PORT, Reason.NO_PORT]
+
+    def test_a_register_may_name_a_reserved_port(self):
+        text = "actions=set_field:0xfff8->reg1,output:reg1,set_field:0xffff->reg1,output:reg1"
+        assert switch(text).trace(PING).ports == (3,)
+
+    def test_what_is_not_modelled_is_an_error_and_no_guess(self):
+        with pytest.raises(ValueError, match="NORMAL"):
+            switch("actions=NORMAL").trace(PING)
+
+    def test_the_last_hop_drops_and_ends_only_its_own_actions(self):
+        text = """
+            table=0,ip actions=resubmit(,1),output:4
+            table=1,ip actions=dec_ttl,output:5
+        """
+        spent = switch(text).trace(udp("10.0.0.1", "10.0.0.2", 1, 2, ttl=1).on(3))
+        assert spent.ports == (4,)
+        assert spent.losses[0].reason is Reason.EXPIRED
+        fresh = switch(text).trace(PING)
+        assert fresh.ports == (5, 4)
+        assert fresh.deliveries[0].packet[F.IP_TTL] == 63
+
+    def test_a_loop_ends_and_has_no_effect(self):
+        trace = switch("table=0 actions=output:4,resubmit(,0)").trace(PING)
+        assert trace.dropped
+        assert [loss.reason for loss in trace.losses] == [Reason.TOO_DEEP]
+
+    def test_too_many_lookups_end_it_too(self):
+        fans = "".join(
+            f"table={n} actions={','.join([f'resubmit(,{n + 1})'] * 8)}\n" for n in range(5)
+        )
+        trace = switch(fans + "table=5 actions=output:4").trace(PING)
+        assert [loss.reason for loss in trace.losses] == [Reason.TOO_MANY]
+        assert trace.dropped
+
+    def test_a_field_that_the_packet_lacks_is_not_written(self):
+        trace = switch("actions=set_field:1.1.1.1->ip_src,output:4").trace(
+            arp(1, "0a:58:00:00:00:01", "10.0.0.1", "10.0.0.2").on(3)
+        )
+        assert trace.deliveries[0].packet[F.IPV4_SRC] == 0
+
+    def test_masked_writes_and_moves_touch_their_bits_only(self):
+        trace = switch(
+            "actions=set_field:0xff00->reg0,set_field:0x1/0x3->reg0,"
+            "move:NXM_NX_REG0[8..15]->NXM_NX_REG1[4..11],output:4"
+        ).trace(PING)
+        left = trace.deliveries[0].packet
+        assert (left[F.REG0], left[F.REG1]) == (0xFF01, 0xFF0)
+
+    def test_a_first_fragment_matches_no_port(self):
+        text = "priority=2,udp,tp_dst=53 actions=output:4\npriority=1,udp actions=output:5"
+        first = PING.replace({F.IP_FRAG: 1})
+        assert switch(text).trace(first).ports == (5,)
+
+    def test_a_neighbour_solicitation_becomes_its_answer(self):
+        text = """
+            table=0,icmp6,icmp_type=135,icmp_code=0 actions=set_field:0a:58:00:00:00:09->nd_tll,set_field:136->icmpv6_type,set_field:2->nd_options_type,resubmit(,1)
+            table=1,icmp6,icmp_type=136,icmp_code=0 actions=set_field:0a:58:00:00:00:01->nd_tll,IN_PORT
+        """  # noqa: E501
+        asked = solicitation("fd00::2", "ff02::1:ff00:1", "fd00::1", "0a:58:00:00:00:02")
+        out = switch(text).trace(asked.on(3)).deliveries[0]
+        wanted = advertisement("fd00::2", "ff02::1:ff00:1", "fd00::1", "0a:58:00:00:00:01", flags=0)
+        for field in (F.ICMPV6_TYPE, F.ND_TARGET, F.ND_TLL, F.ND_OPTIONS_TYPE):
+            assert out.packet[field] == wanted[field]
+        assert out.port == 3
+
+    def test_a_tunnel_needs_an_end_and_never_leads_back_to_where_it_came_in(self):
+        there = switch("actions=set_field:192.168.0.2->tun_dst,set_field:5->tun_id,output:2")
+        out = there.trace(PING).deliveries[0]
+        assert (out.port, out.packet[F.TUN_ID]) == (2, 5)
+        assert switch("actions=output:2").trace(PING).losses[0].reason is Reason.NO_TUNNEL_END
+        back = PING.through_tunnel(2, 1, "192.168.0.3", "192.168.0.2")
+        assert switch("actions=IN_PORT").trace(back).losses[0].reason is Reason.NO_TUNNEL_END
+
+
+class TestGroups:
+    def test_each_bucket_of_all_works_on_a_packet_of_its_own(self):
+        groups = {9: group(GroupKind.ALL, "set_field:7->reg0,output:4", "output:5")}
+        trace = switch("actions=group:9,output:1", groups=groups).trace(PING)
+        assert [(out.port, out.packet[F.REG0]) for out in trace.deliveries] == [
+            *((4, 7), (5, 0), (1, 0)),
+        ]
+
+    def test_select_takes_one_and_every_choice_can_be_had(self):
+        groups = {
+            1: group(GroupKind.SELECT, "set_field:1->reg0,resubmit(,1)", "output:4"),
+            2: group(GroupKind.SELECT, "output:4", "output:5", "output:1"),
+        }
+        made = switch("table=0 actions=group:1\ntable=1 actions=group:2", groups=groups)
+        assert made.trace(PING).ports == (4,)
+        assert made.trace(PING, choices=(0, 2)).ports == (1,)
+        found = sorted((t.ports, tuple(c.bucket for c in t.choices)) for t in made.traces(PING))
+        assert found == [((1,), (0, 2)), ((4,), (0, 0)), ((4,), (1,)), ((5,), (0, 1))]
+
+    def test_a_group_that_is_not_there_drops(self):
+        assert switch("actions=group:5").trace(PING).losses[0].reason is Reason.NO_GROUP
+
+
+FIREWALL = """
+    table=0,ip actions=ct(table=1,zone=5)
+    table=0,ipv6 actions=ct(table=1,zone=5)
+    table=1,priority=2,ct_state=+trk+inv actions=drop
+    table=1,priority=1,ct_state=+new,ip,in_port=3 actions=ct(commit,zone=5,exec(set_field:0x7->ct_mark)),output:4
+    table=1,priority=1,ct_state=+new,ipv6,in_port=3 actions=ct(commit,zone=5),output:4
+    table=1,priority=1,ct_state=-new+trk actions=output:1
+"""  # noqa: E501
+
+
+class TestConnections:
+    def states(self, *sent: Packet) -> list[int]:
+        """What the tracker says of each packet in turn, behind a firewall for port 3."""
+        made, tracker, said = switch(FIREWALL), Connections(), []
+        for packet in sent:
+            trace = made.trace(packet, tracker)
+            tracker = trace.tracker
+            said.append(trace.passes[1].before[F.CT_STATE] & ~TRK)
+        return said
+
+    def test_a_connection_is_established_once_it_was_answered(self):
+        there = udp("10.0.0.1", "10.0.0.2", 1000, 53).on(3)
+        back = udp("10.0.0.2", "10.0.0.1", 53, 1000).on(4)
+        assert self.states(there, there, back, there, back) == [NEW, NEW, EST | RPL, EST, EST | RPL]
+
+    def test_what_nobody_committed_stays_new(self):
+        assert self.states(PING.on(4), PING.on(4), PING.on(3), PING.on(4)) == [NEW] * 4
+
+    def test_tcp_and_tcp_over_ipv6(self):
+        there = tcp("fd00::1", "fd00::2", 1000, 80).on(3)
+        answer = tcp("fd00::2", "fd00::1", 80, 1000, flags=SYN | ACK).on(4)
+        assert self.states(answer, there, there, answer) == [INV, NEW, NEW, EST | RPL]
+
+    @pytest.mark.parametrize("flags", [0, 0x03, 0x06, 0x01, 0x08, 0x20])
+    def test_flags_that_contradict_each_other_are_invalid(self, flags):
+        assert self.states(tcp("10.0.0.1", "10.0.0.2", 1, 2, flags=flags).on(3)) == [INV]
+
+    def test_only_questions_begin_a_conversation_in_icmp(self):
+        there, back = echo("10.0.0.1", "10.0.0.2").on(3), echo("10.0.0.2", "10.0.0.1", reply=True)
+        assert self.states(back.on(4), there, back.on(4)) == [INV, NEW, EST | RPL]
+        assert self.states(icmp("fd00::1", "fd00::2", 129).on(3)) == [INV]
+
+    def test_an_error_is_related_to_the_connection_that_it_quotes(self):
+        unreachable = icmp("10.0.9.9", "10.0.0.1", 3, 3, quoted=PING).on(4)
+        stranger = icmp("10.0.9.9", "10.0.0.1", 3, 3, quoted=PING.replace({F.UDP_SRC: 9})).on(4)
+        assert self.states(unreachable, PING, unreachable, stranger) == [INV, NEW, REL | RPL, INV]
+
+    def test_zones_are_apart(self):
+        made = switch("""
+            table=0,ip,in_port=3 actions=ct(commit,table=1,zone=5)
+            table=0,ip,in_port=4 actions=ct(table=1,zone=6)
+            table=1 actions=drop
+        """)
+        tracker = made.trace(PING).tracker
+        back = made.trace(udp("10.0.0.2", "10.0.0.1", 53, 1000).on(4), tracker)
+        assert back.passes[1].before[F.CT_STATE] == TRK | NEW
+        assert back.passes[1].before[F.CT_ZONE] == 6
+
+    def test_marks_stay_with_the_connection_and_say_which_it_is(self):
+        made = switch(FIREWALL)
+        tracker = made.trace(PING).tracker
+        back = made.trace(udp("10.0.0.2", "10.0.0.1", 53, 1000).on(4), tracker).passes[1].before
+        assert back[F.CT_MARK] == 7
+        assert (back[F.CT_NW_SRC], back[F.CT_TP_SRC]) == (PING[F.IPV4_SRC], 1000)
+
+    def test_after_ct_the_rest_of_the_actions_sees_an_untracked_packet(self):
+        trace = switch("table=0,ip actions=ct(commit,table=1),goto_table:2\ntable=2 actions=drop")
+        rest = trace.trace(PING.replace({F.CT_MARK: 5})).steps[1].packet
+        assert rest[F.CT_STATE] == rest[F.CT_MARK] == 0
+
+    def test_fragments_wait_for_reassembly(self):
+        trace = switch(FIREWALL).trace(PING.replace({F.IP_FRAG: 1}))
+        assert trace.losses[0].reason is Reason.TRACKER
+
+    def test_flushed_connections_are_forgotten(self):
+        made = switch(FIREWALL)
+        tracker = made.trace(PING).tracker
+        assert len(tracker.all) == 1
+        assert not tracker.without(lambda c: c.zone == 5).all
+
+    def test_force_turns_a_connection_round(self):
+        text = "table=0,ip actions=ct(commit,%stable=1)\ntable=1 actions=drop"
+        back = udp("10.0.0.2", "10.0.0.1", 53, 1000).on(4)
+        for force, state in (("", EST | RPL), ("force,", NEW)):
+            tracker = switch(text % "").trace(PING).tracker
+            trace = switch(text % force).trace(back, tracker)
+            assert trace.passes[1].before[F.CT_STATE] == TRK | state
+
+
+SERVICE = """
+    table=0,tcp actions=ct(table=1,nat)
+    table=1,priority=2,tcp,ct_state=+new,nw_dst=10.96.0.1 actions=ct(commit,table=2,nat(dst=10.0.0.2:8080))
+    table=1,priority=2,tcp,ct_state=+new,nw_dst=10.0.0.9 actions=ct(commit,table=2,nat(src=192.168.0.1))
+    table=1,priority=1 actions=goto_table:2
+    table=2 actions=output:4
+"""  # noqa: E501
+
+
+class TestNat:
+    def ends(self, packet: Packet) -> tuple[int, int, int, int]:
+        return tuple(packet[f] for f in (F.IPV4_SRC, F.TCP_SRC, F.IPV4_DST, F.TCP_DST))
+
+    def test_destination_nat_and_back(self):
+        made = switch(SERVICE)
+        first = made.trace(tcp("10.0.0.1", "10.96.0.1", 1000, 80).on(3))
+        assert self.ends(first.deliveries[0].packet) == (0x0A000001, 1000, 0x0A000002, 8080)
+        assert first.passes[2].before[F.CT_STATE] == TRK | NEW | CtState.DNAT
+        back = tcp("10.0.0.2", "10.0.0.1", 8080, 1000, flags=SYN | ACK).on(5)
+        answer = made.trace(back, first.tracker)
+        assert self.ends(answer.deliveries[0].packet) == (0x0A600001, 80, 0x0A000001, 1000)
+        assert answer.passes[1].before[F.CT_STATE] == TRK | EST | RPL | CtState.SNAT
+        again = made.trace(tcp("10.0.0.1", "10.96.0.1", 1000, 80, flags=ACK).on(3), answer.tracker)
+        assert self.ends(again.deliveries[0].packet) == (0x0A000001, 1000, 0x0A000002, 8080)
+        assert again.passes[1].before[F.CT_STATE] == TRK | EST | CtState.DNAT
+
+    def test_source_nat_finds_another_port_where_its_own_is_taken(self):
+        made = switch(SERVICE)
+        first = made.trace(tcp("10.0.0.1", "10.0.0.9", 5000, 80).on(3))
+        second = made.trace(tcp("10.0.0.3", "10.0.0.9", 5000, 80).on(3), first.tracker)
+        assert self.ends(first.deliveries[0].packet) == (0xC0A80001, 5000, 0x0A000009, 80)
+        assert self.ends(second.deliveries[0].packet) == (0xC0A80001, 1024, 0x0A000009, 80)
+        back = made.trace(
+            tcp("10.0.0.9", "192.168.0.1", 80, 1024, flags=SYN | ACK).on(5), second.tracker
+        )
+        assert self.ends(back.deliveries[0].packet) == (0x0A000009, 80, 0x0A000003, 5000)
+
+    def test_a_foreseen_tracker_says_what_it_is_told_and_then_new(self):
+        tracker = Foreseen((TRK | EST,))
+        for state in (TRK | EST, TRK | NEW):
+            packet, tracker = tracker.track(PING, Ct(3, Table.ROUTE), Written(), Written())
+            assert (packet[F.CT_STATE], packet[F.CT_ZONE]) == (state, 3)
+
+
+def test_addresses_of_two_families_make_no_packet():
+    with pytest.raises(ValueError, match="one family"):
+        udp("10.0.0.1", "fd00::1", 1, 2)
+
+
+def test_a_value_that_does_not_fit_its_field_is_refused():
+    with pytest.raises(ValueError, match="expected 8 bits"):
+        PING.replace({F.IP_TTL: 256})
