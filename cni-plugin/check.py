@@ -50,9 +50,10 @@ class Checker:
             raise try_again(f"Open vSwitch's database does not answer: {error}") from None
         if problems:
             raise CniError(
-                Code.CHECK_FAILED, f"pod {record.pod.text} is not as it was set up: {problems[0]}",
+                Code.CHECK_FAILED,
+                f"pod {record.pod.text} is not as it was set up",
                 "; ".join(problems),
-            )  # fmt: skip
+            )
         if record.delegate:
             delegate.of_request(request).check()
 

@@ -177,7 +177,7 @@ def test_check_notices_a_result_of_another(node: TestNode, pod: Pod) -> None:
     result = node.add(pod)
     result["ips"][0]["address"] = "10.77.0.250/32"
     outcome = node.call("CHECK", pod, {"prevResult": result})
-    assert (outcome.code, "prevResult" in outcome.message) == (101, True)
+    assert (outcome.code, "prevResult" in outcome.output["details"]) == (101, True)
 
 
 def test_check_of_the_unknown(node: TestNode, pod: Pod) -> None:
