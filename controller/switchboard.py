@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Collection, Iterator
 from typing import Final
 
-from ovsnet.controller.notices import Close, Lost, Outcome, TurnedAway
+from ovsnet.controller.notices import Close, Outcome, TurnedAway
 from ovsnet.controller.openflow.encode import SharedAdds
 from ovsnet.controller.openflow.events import Connected, Event
 from ovsnet.controller.openflow.protocol import BUNDLES_CAPABILITY
-from ovsnet.controller.session import Session, Timing
+from ovsnet.controller.session import Desired, Session, State, Timing
+from ovsnet.flows.ledger import Delta
 from ovsnet.names import Table, datapath_id
 
 _TABLES: Final = len(Table)
@@ -48,6 +50,11 @@ class Switchboard:
         self._shared = SharedAdds()
         self._by_connection: dict[int, Session] = {}
         self._by_node: dict[str, Session] = {}
+        # Times to look at a session, earliest first: one entry a session that is still to be
+        # believed, the earliest. Events only put its time off, nearly always, and looking too
+        # early does no harm; to ask every session at every event would.
+        self._alarms: list[tuple[float, int]] = []
+        self._alarm_of: dict[int, float] = {}
 
     def __iter__(self) -> Iterator[Session]:
         return iter(self._by_node.values())
@@ -59,27 +66,40 @@ class Switchboard:
     @property
     def due(self) -> float:
         """When `tick` must be called at the latest."""
-        return min((session.due for session in self), default=float("inf"))
+        return self._alarms[0][0] if self._alarms else float("inf")
 
     def handle(self, event: Event, nodes: Collection[str], now: float) -> list[Outcome]:
         """What an event of any connection leads to. `nodes` are the cluster's at this moment."""
         if isinstance(event, Connected):
             return self._connected(event, nodes, now)
         session = self._by_connection.get(event.connection)
-        return self._settled(session.handle(event, now)) if session is not None else []
+        return [] if session is None else self._settled(session, session.handle(event, now))
 
     def tick(self, now: float) -> list[Outcome]:
         """What the passing of time leads to."""
-        outcomes = []
-        for session in list(self):
-            if session.due <= now:
-                outcomes += self._settled(session.tick(now))
+        outcomes: list[Outcome] = []
+        while self._alarms and self._alarms[0][0] <= now:
+            at, connection = heapq.heappop(self._alarms)
+            session = self._by_connection.get(connection)
+            if session is not None and self._alarm_of[connection] == at:
+                del self._alarm_of[connection]
+                outcomes += self._settled(session, session.tick(now))
         return outcomes
+
+    def changed(self, node: str, delta: Delta, now: float) -> list[Outcome]:
+        """A node's desired flows have changed; nothing to do if its switch is not connected."""
+        session = self._by_node.get(node)
+        return [] if session is None else self._settled(session, session.changed(delta, now))
+
+    def desire(self, node: str, desired: Desired, now: float) -> list[Outcome]:
+        """What a node's switch should have is known; nothing to do if it is not connected."""
+        session = self._by_node.get(node)
+        return [] if session is None else self._settled(session, session.desire(desired, now))
 
     def close(self, node: str, reason: str) -> list[Outcome]:
         """End the session of a node, because it has left the cluster, say."""
         session = self._by_node.get(node)
-        return self._settled(session.close(reason)) if session is not None else []
+        return [] if session is None else self._settled(session, session.close(reason))
 
     def _connected(self, event: Connected, nodes: Collection[str], now: float) -> list[Outcome]:
         reason = objection(event, nodes)
@@ -98,12 +118,16 @@ class Switchboard:
         )
         self._by_connection[event.connection] = session
         self._by_node[node] = session
-        return [*outcomes, *session.start(now)]
+        return [*outcomes, *self._settled(session, session.start(now))]
 
-    def _settled(self, outcomes: list[Outcome]) -> list[Outcome]:
-        """Forget the sessions that have ended with these outcomes."""
-        for outcome in outcomes:
-            if isinstance(outcome, Lost):
-                del self._by_connection[outcome.connection]
-                del self._by_node[outcome.node]
+    def _settled(self, session: Session, outcomes: list[Outcome]) -> list[Outcome]:
+        """Forget a session that has ended; remember when to look at one that goes on."""
+        connection = session.connection
+        if session.state is State.ENDED:
+            del self._by_connection[connection]
+            del self._by_node[session.node]
+            self._alarm_of.pop(connection, None)
+        elif session.due < self._alarm_of.get(connection, float("inf")):
+            self._alarm_of[connection] = session.due
+            heapq.heappush(self._alarms, (session.due, connection))
         return outcomes

@@ -92,9 +92,7 @@ class Brain:
         self._thread.join(PATIENCE)
 
     def change(self, node: str, delta: Delta) -> None:
-        session = self.board.session(node)
-        assert session is not None
-        self._events.put(lambda: session.changed(delta, time.monotonic()))
+        self._events.put(lambda: self.board.changed(node, delta, time.monotonic()))
 
     def wait(self, kind: type[Notice], which: Callable[[Notice], bool] = lambda _: True) -> Notice:
         """The first notice of this kind for which `which` holds, old or new."""
@@ -133,10 +131,8 @@ class Brain:
                         self.notices.append(outcome)
                         self._news.notify_all()
             if isinstance(outcome, Admitted):
-                session = self.board.session(outcome.node)
-                assert session is not None
                 wanted = self.wanted[outcome.node]
-                self._carry_out(session.desire(wanted, time.monotonic()))
+                self._carry_out(self.board.desire(outcome.node, wanted, time.monotonic()))
 
 
 def add_bridge(

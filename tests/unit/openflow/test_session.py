@@ -117,7 +117,7 @@ class Play:
                         self.switch.receive(data)
                 case Admitted():
                     self.said.append(outcome)
-                    self.carry_out(self.session.desire(self.wanted, self.now))
+                    self.carry_out(self.board.desire(NODE, self.wanted, self.now))
                 case _:
                     self.said.append(outcome)
 
@@ -138,9 +138,7 @@ class Play:
 
     def change(self, adds=(), deletes=()):
         delta = self.wanted.change(adds, deletes)
-        session = self.board.session(NODE)
-        if session is not None:
-            self.carry_out(session.changed(delta, self.now))
+        self.carry_out(self.board.changed(NODE, delta, self.now))
 
     def heard(self, kind):
         return [n for n in self.said if isinstance(n, kind)]
@@ -249,7 +247,7 @@ def test_changes_during_a_bundle_wait_and_go_together():
 
 def test_an_empty_change_writes_nothing():
     play = settled(Wanted(map(flow, range(3))))
-    play.carry_out(play.session.changed(Delta((), (), play.wanted.digest, 1), play.now))
+    play.carry_out(play.board.changed(NODE, Delta((), (), play.wanted.digest, 1), play.now))
     assert play.session.state is State.STEADY
     assert not play.switch.writes
 
@@ -564,6 +562,7 @@ def test_whatever_happens_the_switch_ends_up_right_and_is_never_half_right(seed,
         weights = (6, 20, 1, 1, 2, 2)
         (step,) = chance.choices((change, answer, tamper, lose, refuse, pass_time), weights)
         step()
+        assert play.board.due <= play.session.due
         if not tampered:
             assert all(commit in history for commit in play.switch.commits)
     play.switch.refuse = play.switch.refuse_late = set()
