@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from ovsnet import names
+from ovsnet.cni.ranges import NodeRanges
 from ovsnet.sandbox.openvswitch import OpenVSwitch, inside, network_namespace
 
 OPENFLOW_1_5 = 6
@@ -51,9 +52,9 @@ def answer_everyone(gateway4: str = GATEWAY4) -> str:
     )
 
 
-def answer_port(number: int, ipv4: str, pod_mac: str) -> list[str]:
+def answer_port(number: int, ipv4: str, pod_mac: str, gateway4: str) -> list[str]:
     """Flows that let one pod in: ARP for the gateway from its port, packets to its address."""
-    arp = answer_everyone().replace("table=0,", f"table=0,in_port={number},")
+    arp = answer_everyone(gateway4).replace("table=0,", f"table=0,in_port={number},")
     return [
         arp,
         f"table=0,priority=5,ip,nw_dst={ipv4} actions=set_field:{names.ROUTER_MAC}->eth_src,"
@@ -193,6 +194,7 @@ class TestNode:
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="ovsnet-cni-"))
         self.netns = f"cni-{secrets.token_hex(4)}"
+        self.gateway4 = str(NodeRanges.of(cidrs).gateway.ipv4)
         self.let_in = let_in
         self._with_controller = controller
         self._stack = contextlib.ExitStack()
@@ -256,12 +258,13 @@ class TestNode:
                 self.ovs.ofctl("del-flows", names.BRIDGE, f"in_port={number}")
         if address is None or not port or not self.let_in(port):
             return
-        for flow in answer_port(number, str(address), names.pod_mac(address)):
+        for flow in answer_port(number, str(address), names.pod_mac(address), self.gateway4):
             with contextlib.suppress(Exception):
                 self.ovs.ofctl("add-flow", names.BRIDGE, flow)
 
     def start_agent(self, *, kill_at: str = "", ready: bool = True) -> None:
         """Start the agent; `kill_at` names the checkpoint at which it dies by SIGKILL."""
+        self._log_start = len(self.log())
         config = self.directory / "agent.toml"
         config.write_text("\n".join(f"{k} = {json.dumps(v)}" for k, v in self.options.items()))
         program = (
@@ -287,7 +290,7 @@ class TestNode:
     def is_ready(self) -> bool:
         assert self._agent is not None
         assert self._agent.poll() is None, self.log()
-        return "node is set up" in self.log() and self.plugin.exists()
+        return "node is set up" in self.log()[self._log_start :] and self.plugin.exists()
 
     def agent_died(self) -> bool:
         assert self._agent is not None
@@ -306,7 +309,6 @@ class TestNode:
 
     def restart_agent(self) -> None:
         self.stop_agent()
-        (self.directory / "agent.log").rename(self.directory / f"agent-{time.time()}.log")
         self.start_agent()
 
     def log(self) -> str:
