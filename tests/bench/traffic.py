@@ -36,7 +36,7 @@ def figures(rounds: int) -> list[Figure]:
                 plain: list[float] = []
                 for _ in range(rounds):
                     for series, lab in ((ours, both.ours), (plain, both.plain)):
-                        series += measure(lab.client, lab.near if where == "near" else lab.far)
+                        series.extend(measure(lab.client, lab.near if where == "near" else lab.far))
                 place = "same node" if where == "near" else "across nodes"
                 target = 1 / _TARGET if less else _TARGET
                 rows.append(figure(f"{what}, {place}", unit, ours, ("NORMAL", plain), target, less))
