@@ -7,7 +7,8 @@ the Kubernetes documentation):
   first apply gives what is there to the manager `before-first-apply`, as real servers once did.
 - An object that `kubectl apply` made on the client's side changes over to server-side apply
   without a conflict, for the fields in its last-applied annotation.
-- Managers keep one entry for each operation and subresource; entries are never compacted.
+- Managers keep one entry for each operation and subresource; entries are never compacted, and
+  that of an applier stays even when nothing in it is left.
 - There is one version of each kind, so managed fields are never converted.
 """
 
@@ -98,7 +99,8 @@ class ManagedFields:
         for owner, owned in sorted(
             self.owners.items(), key=lambda o: (o[0].operation, self.times[o[0]], o[0].manager)
         ):
-            if not owned:
+            # An applier's entry stays when it owns nothing: it marks the object as tracked.
+            if not owned and owner.operation != APPLY:
                 continue
             entry: Object = {
                 "manager": owner.manager,

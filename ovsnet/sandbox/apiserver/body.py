@@ -9,12 +9,13 @@ import msgspec
 import yaml
 from aiohttp import web
 
+from ovsnet.sandbox.apiserver.protobuf import ProtobufError, decode
 from ovsnet.sandbox.apiserver.registry import Deletion, FieldValidation, Write
 from ovsnet.sandbox.apiserver.request import flag, number
-from ovsnet.sandbox.apiserver.status import ApiError, bad_request
+from ovsnet.sandbox.apiserver.status import bad_request
 
 PROTOBUF = "application/vnd.kubernetes.protobuf"
-"""Media type of Kubernetes' own encoding, which this server does not read."""
+"""Media type of Kubernetes' own encoding."""
 
 _YAML = frozenset({"application/yaml", "application/apply-patch+yaml", "text/yaml"})
 
@@ -25,18 +26,18 @@ def media_type(request: web.Request) -> str:
 
 
 async def read_body(request: web.Request) -> Any:
-    """The decoded body; None if there is none. Raises ApiError (400, 415)."""
+    """The decoded body; None if there is none. Raises ApiError (400)."""
     media = media_type(request)
     body = await request.read()
     if not body:
         return None
-    if media == PROTOBUF:
-        raise ApiError(415, "UnsupportedMediaType", "this server reads JSON and YAML, no protobuf")
     try:
+        if media == PROTOBUF:
+            return decode(body)
         if media in _YAML:
             return yaml.load(body, Loader=_Loader)
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, yaml.YAMLError, UnicodeDecodeError, ProtobufError) as error:
         raise bad_request(f"the body cannot be decoded: {error}") from None
 
 

@@ -235,8 +235,10 @@ def _service(obj: Object) -> None:
         client.setdefault("timeoutSeconds", 10800)
     for port in spec.get("ports", ()):
         port.setdefault("protocol", "TCP")
-        if "port" in port:
-            port.setdefault("targetPort", port["port"])
+        if "port" in port and port.get("targetPort", 0) == 0:
+            port["targetPort"] = port["port"]
+        if port.get("nodePort") == 0:
+            del port["nodePort"]
     if spec["type"] != "ExternalName":
         spec.setdefault("internalTrafficPolicy", "Cluster")
     if spec["type"] in ("NodePort", "LoadBalancer"):

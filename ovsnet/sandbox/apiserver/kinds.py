@@ -330,6 +330,9 @@ EXTRA_DEFINITIONS: tuple[str, ...] = (
     "io.k8s.api.autoscaling.v1.Scale",
     _META + "DeleteOptions",
     _META + "Status",
+    "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
+    "io.k8s.api.authorization.v1.SelfSubjectRulesReview",
+    "io.k8s.api.authentication.v1.SelfSubjectReview",
 )
 """Definitions that are needed beside those of the kinds."""
 

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from ovsnet.sandbox.apiserver import discovery, openapi
-from ovsnet.sandbox.apiserver.body import PROTOBUF, media_type, read_body
+from ovsnet.sandbox.apiserver.body import read_body
 from ovsnet.sandbox.apiserver.handlers import json_response
 from ovsnet.sandbox.apiserver.kinds import Object
 from ovsnet.sandbox.apiserver.request import Form, accepted_form
@@ -104,9 +104,7 @@ async def _review(
         return None
     if request.method != "POST":
         raise method_not_allowed()
-    # kubectl sends its reviews in protobuf. The verdict is the same whatever they ask, and a client
-    # that can write protobuf reads JSON as well.
-    body = None if media_type(request) == PROTOBUF else await read_body(request)
+    body = await read_body(request)
     review = dict(body) if isinstance(body, dict) else {}
     review |= {"kind": kind, "apiVersion": f"{group}/{version}", "status": _VERDICTS[plural]}
     return json_response(msgspec.json.encode(review), 201)

@@ -86,12 +86,30 @@ def _schema_message(node: Object) -> bytes:
     return b"".join(parts)
 
 
+def _patch_message(kind: Kind) -> bytes:
+    """A path that says which parameters patches of a kind take: kubectl asks before a dry run."""
+    names = [parameter["name"] for parameter in _WRITE_PARAMETERS]
+    parameters = b"".join(
+        _field(8, _field(1, _field(2, _field(3, _field(2, "query") + _field(4, name)))))
+        for name in names
+    )
+    identity = {"group": kind.group, "kind": kind.kind, "version": kind.version}
+    extension = _field(13, _extension("x-kubernetes-group-version-kind", identity))
+    return _field(8, parameters + extension)
+
+
 @cache
 def v2_protobuf() -> bytes:
     """Version 2 as `openapi.v2.Document` of gnostic's OpenAPIv2.proto."""
+    paths = b"".join(
+        _field(2, _field(1, path) + _field(2, _patch_message(kind)))
+        for kind in KINDS
+        for path, item in _paths(kind)
+        if "patch" in item
+    )
     info = _field(1, _INFO["title"]) + _field(2, _INFO["version"])
     schemas = {name: _schema_message(node) for name, node in definitions().items()}
-    return _field(1, "2.0") + _field(2, info) + _field(8, b"") + _field(9, _named(schemas))
+    return _field(1, "2.0") + _field(2, info) + _field(8, paths) + _field(9, _named(schemas))
 
 
 def _parameter(name: str, type_: str = "string") -> Object:

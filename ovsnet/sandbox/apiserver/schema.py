@@ -9,7 +9,7 @@ server-side apply.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cache
 from importlib import resources
@@ -68,8 +68,8 @@ class Schema:
     item: Schema | None = None
     """Of a LIST or MAP: the type of what is in it."""
     merge: Merge = Merge()
-    defaults: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Of a STRUCT: values of absent fields that are part of a list's key."""
+    required: frozenset[str] = frozenset()
+    """Of a STRUCT: fields that are there even when they are empty."""
 
 
 ANYTHING = Schema(Shape.FREE)
@@ -133,7 +133,7 @@ def _schema(node: Object) -> Schema:
         own = _merge(node)
         atomic = own.atomic or named.merge.atomic
         merge = Merge(own.strategies, own.key, own.list_type, own.list_keys, atomic)
-        return Schema(named.shape, named.fields, named.item, merge)
+        return replace(named, merge=merge)
     match node.get("type"):
         case "array":
             return Schema(Shape.LIST, item=_schema(node["items"]), merge=_merge(node))
@@ -157,7 +157,8 @@ def of_definition(name: str) -> Schema:
     if properties is None:
         # An empty struct, such as emptyDir may be: it has no fields that could be unknown.
         return Schema(Shape.STRUCT, {}, merge=_merge(node))
-    return Schema(Shape.STRUCT, _Fields(properties), merge=_merge(node))
+    required = frozenset(node.get("required", ()))
+    return Schema(Shape.STRUCT, _Fields(properties), merge=_merge(node), required=required)
 
 
 def of_kind(kind: Kind) -> Schema:
@@ -196,7 +197,7 @@ _ACCEPTED: Mapping[Shape, tuple[type, ...]] = {
 
 
 def conform(schema: Schema, value: Any, unknown: list[str], path: str = "") -> Any:
-    """The value with only known fields and no nulls, as a server keeps it.
+    """The value with only known fields, no nulls, no empty lists, as a server keeps it.
 
     The paths of unknown fields are appended to `unknown`. Raises WrongTypeError.
     """
@@ -237,5 +238,9 @@ def _conform_struct(schema: Schema, value: Object, unknown: list[str], path: str
         if name not in schema.fields:
             unknown.append(here)
         elif item is not None:
-            kept[name] = conform(schema.fields[name], item, unknown, here)
+            field_schema = schema.fields[name]
+            # An empty list or map says what an absent one says; an empty struct says more.
+            optional = field_schema.shape in (Shape.LIST, Shape.MAP) and name not in schema.required
+            if item or not optional:
+                kept[name] = conform(field_schema, item, unknown, here)
     return kept
