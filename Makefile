@@ -33,8 +33,9 @@ bench: install ## Measure the hot paths against their baselines
 	$(BIN)/python -m tests.bench
 
 .PHONY: docs
-docs: install ## Write docs/pipeline.md from the code and from a real switch
+docs: install ## Write docs/pipeline.md and docs/agent.md from the code and from a real switch
 	$(BIN)/python docs/pipeline.py
+	$(BIN)/python docs/agent.py
 
 .PHONY: conformance
 conformance: install ## Run libcni's cnitool against the plugin (needs Go)

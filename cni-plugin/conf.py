@@ -25,7 +25,7 @@ ATTACHMENTS = "cni.dev/valid-attachments"
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 _CONTAINER_ID = _NAME
-_KNOWN_FIELDS = frozenset(
+KNOWN_FIELDS = frozenset(
     {
         "cniVersion",
         "cniVersions",
@@ -41,6 +41,7 @@ _KNOWN_FIELDS = frozenset(
         "disableGC",
     }
 )
+"""Fields of a network configuration that are accepted; docs/agent.md explains each."""
 
 
 class Verb(enum.Enum):
@@ -199,12 +200,12 @@ def _network_conf(verb: Verb, version: str, raw: dict[str, Any], stdin: bytes) -
     if verb is Verb.DEL:
         ipam = raw.get("ipam")
         return NetworkConf(version, name, ipam=ipam if isinstance(ipam, dict) else None, raw=stdin)
-    unknown = sorted(k for k in raw if k not in _KNOWN_FIELDS and "/" not in k)
+    unknown = sorted(k for k in raw if k not in KNOWN_FIELDS and "/" not in k)
     if unknown:
         raise CniError(
             Code.UNSUPPORTED_FIELD,
             f"{unknown[0]}: {json.dumps(raw[unknown[0]])} is not supported; ovsnet knows "
-            + ", ".join(sorted(_KNOWN_FIELDS)),
+            + ", ".join(sorted(KNOWN_FIELDS)),
         )
     ipam = _object(raw, "ipam")
     if ipam:

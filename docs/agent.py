@@ -1,0 +1,157 @@
+"""Writes docs/agent.md: every option of the node agent and of the network configuration.
+
+python docs/agent.py [FILE]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import msgspec.inspect as kinds
+
+from ovsnet.cni import conf, install
+from ovsnet.cni.config import Config
+
+FIELDS = {
+    "cniVersion": "Protocol version; one of " + ", ".join(conf.VERSIONS) + ". Required.",
+    "cniVersions": "Versions to choose from. For the runtime; the plugin does not look at it.",
+    "name": "The network's name: letters, digits, `_`, `.`, `-`. Required.",
+    "type": "`ovsnet`: the name of the plugin. Required, for the runtime.",
+    "ipam": (
+        "Who gives addresses. Absent, empty, or `type` = `ovsnet`: the agent, out of the node's"
+        " podCIDRs. Another `type`: that IPAM plugin in CNI_PATH, whose addresses must lie in the"
+        " node's podCIDRs, with the same host offset in both families."
+    ),
+    "dns": "Handed through to the result. Kubernetes does not use it.",
+    "args": "Accepted and not used.",
+    "capabilities": "Accepted and not used: ovsnet itself has no capabilities.",
+    "runtimeConfig": "Accepted and not used, for the same reason.",
+    "prevResult": "At CHECK, what ADD returned; compared with what there is. At ADD an error.",
+    "disableCheck": "For the runtime: it does not call CHECK.",
+    "disableGC": "For the runtime: it does not call GC.",
+}
+"""What a field of the network configuration means; `conf` accepts these and no others."""
+
+_INTRO = """\
+# The node agent and its configuration
+
+Written by `make docs` from the code; do not edit it.
+
+The agent runs on every node, beside Open vSwitch, as root and in the node's own network namespace.
+It makes the bridge `br-int` with the gateway's and the tunnel's port, installs the plugin that
+kubelet's container runtime executes, and does the plugin's work.
+
+```
+python -m ovsnet.cni.agent --config /etc/ovsnet/agent.toml
+python -m ovsnet.cni.agent --explain-config
+```
+
+The first runs it, the second prints a file with all options, their defaults and their meaning, to
+start from. Both are all the arguments there are. It ends on SIGTERM or SIGINT after it has finished
+what is under way; pods, bridge and network configuration stay. An unknown option or a wrong value
+in the file ends it at once:
+
+```
+$ echo 'deadlin = 5' > /tmp/agent.toml; python -m ovsnet.cni.agent --config /tmp/agent.toml
+Error: /tmp/agent.toml: Object contains unknown field `deadlin`
+```
+
+## Options of the file
+
+A TOML file without sections. Everything has a default, so the file may be empty, and without
+`--config` there need not be one. Changes need a restart of the agent, which no pod notices.
+
+| option | default | values | meaning |
+|---|---|---|---|
+"""
+
+_BETWEEN = """
+Some of these belong together with settings elsewhere:
+
+- `cluster_cidrs` must be the ranges that kube-controller-manager gives nodes' podCIDRs out of
+  (`--cluster-cidr`). What is outside of them is masqueraded.
+- `deadline` should stay below the runtime's own limit for a sandbox (kubelet: 4 minutes). The
+  plugin waits 15 s longer than that for the agent, so that it can still hear why it failed.
+- `mtu`: leave it at 0 unless the path between nodes carries less than their own devices say. The
+  overhead is 50 bytes over IPv4 and 70 over IPv6.
+- `interpreter` needs nothing but Python 3.11 or later, without packages.
+
+## The network configuration
+
+The agent writes it, as `10-ovsnet.conflist`, when the node can take pods, which is what makes
+kubelet report the node as ready. It stays there when the agent or the controller stops. With
+`chain = ["portmap"]` and portmap in `cni_bin_dir` it is:
+
+```json
+CONFLIST
+```
+
+A runtime gives one version to the whole list, so only versions that all its plugins speak are
+offered: Debian's plugins (1.1.1) end at 1.0.0. Without them 1.1.0 is offered too, and with it GC
+and STATUS.
+
+Should you write one yourself, ovsnet must be the first plugin of the list. These are the fields it
+knows; another one is error 2, so that a misspelt name does not go unnoticed. Names with a `/`, as
+in `cni.dev/valid-attachments`, are the protocol's own and are let through.
+
+| field | meaning |
+|---|---|
+"""
+
+
+def _values(kind: Any) -> str:
+    """The values that a type takes, in words."""
+    match kind:
+        case kinds.Metadata(type=inner):
+            return _values(inner)
+        case kinds.LiteralType(values=values):
+            return ", ".join(f"`{value}`" for value in values)
+        case kinds.VarTupleType(item_type=item):
+            return f"a list of: {_values(item)}" if _values(item) != "text" else "a list of texts"
+        case kinds.IntType(ge=least, le=most, lt=below):
+            return f"{least} to {most if most is not None else below - 1}"
+        case kinds.FloatType(ge=least, gt=above, le=most):
+            return f"{least} to {most}" if above is None else f"above {above}, to {most}"
+        case kinds.BoolType():
+            return "`true`, `false`"
+        case kinds.StrType():
+            return "text"
+    raise TypeError(f"no words for {kind}")
+
+
+def _options() -> list[str]:
+    rows = []
+    for option in msgspec.inspect.type_info(Config).fields:  # type: ignore[attr-defined]
+        meaning = option.type.extra_json_schema["description"]
+        default = msgspec.json.encode(option.default).decode().replace(",", ", ")
+        rows.append(f"| `{option.name}` | `{default}` | {_values(option.type)} | {meaning} |")
+    return rows
+
+
+def document() -> str:
+    """The whole page.
+
+    Raises:
+        KeyError: a field of the network configuration has no explanation here.
+    """
+    chained = install.configuration("ovsnet", [("portmap", conf.VERSIONS[:-1])])
+    example = msgspec.json.format(msgspec.json.encode(chained), indent=2).decode()
+    fields = [f"| `{name}` | {FIELDS[name]} |" for name in sorted(conf.KNOWN_FIELDS)]
+    return "".join(
+        (
+            _INTRO,
+            "\n".join(_options()),
+            "\n",
+            _BETWEEN.replace("CONFLIST", example),
+            "\n".join(fields),
+            "\n\nThe verbs and the error codes are in [cni.md](cni.md).\n",
+        )
+    )
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_suffix(".md")
+    target.write_text(document())
