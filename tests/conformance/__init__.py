@@ -1,0 +1,1 @@
+"""The plugin under libcni, the library that container runtimes call plugins with."""
