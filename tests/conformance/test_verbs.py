@@ -156,7 +156,7 @@ def test_a_namespace_that_is_gone(cluster: Cluster, container: Container) -> Non
 
 def test_an_interface_name_that_is_in_use(cluster: Cluster, container: Container) -> None:
     cluster.in_container(
-        container, *["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "x"]
+        container, *TAKEN.split()
     )
     assert cluster.cnitool("add", container).failed_with("CNI_IFNAME", "has already")
 
