@@ -22,7 +22,7 @@ bundle, and would otherwise apply the rest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from enum import Enum, auto
 from typing import Final, Protocol
 
@@ -131,7 +131,7 @@ class _Bundle(msgspec.Struct):
     xid: int
     revision: int
     digest: int
-    keys: frozenset[FlowKey]
+    keys: Set[FlowKey]
     messages: int
     since: float
 
@@ -219,12 +219,14 @@ class Session:
             self._retry_at = min(self._retry_at, now + self._timing.retry)
         if self.state not in _SERVING:
             return []
-        changes: dict[FlowKey, Flow | None] = {flow.key: None for flow in delta.deletes}
-        changes.update((flow.key, flow) for flow in delta.adds)
-        self._pending.update(changes)
+        pending = self._pending
+        for flow in delta.deletes:
+            pending[flow.key] = None
+        for flow in delta.adds:
+            pending[flow.key] = flow
         self._target = (delta.revision, delta.digest)
         if self._listing is not None:
-            self._listing.touched.update(changes)
+            self._listing.touched.update(pending)
         return self._flush(now)
 
     def handle(self, event: Event, now: float) -> list[Outcome]:
@@ -259,6 +261,10 @@ class Session:
             self._audit_at = float("inf")
             outcomes += self._list(now, audit=True)
         return outcomes
+
+    def distrust(self, now: float) -> None:
+        """Compare all flows at the next tick, for something may have been left undone."""
+        self._audit_at = min(self._audit_at, now)
 
     def close(self, reason: str) -> list[Outcome]:
         """End the session, and the connection with it."""
@@ -324,7 +330,7 @@ class Session:
 
     def _list(self, now: float, audit: bool) -> list[Outcome]:
         xid = self._next_xid()
-        in_flight = self._bundle.keys if self._bundle else ()
+        in_flight: Set[FlowKey] = self._bundle.keys if self._bundle else frozenset()
         # The dump may show a key as it was before what is on its way arrives.
         touched = {*self._pending, *in_flight}
         self._listing = _Listing(xid, audit, touched, [])
@@ -393,7 +399,7 @@ class Session:
             xid=self._next_xid(),
             revision=revision,
             digest=digest,
-            keys=frozenset(self._pending),
+            keys=self._pending.keys(),
             messages=len(adds) + len(deletes) + len(foreign) + 1,
             since=now,
         )
