@@ -117,6 +117,9 @@ class Connections(msgspec.Struct, frozen=True):
         """See `Tracker.track`."""
         if packet[F.IP_FRAG]:
             return None, self
+        passed = self._passed_before(packet, action)
+        if passed:
+            return self._again(packet, passed, action, mark, label)
         ends, related = (
             (ends_of(packet.quoted).reverse, True) if packet.quoted else (ends_of(packet), False)
         )
@@ -142,6 +145,29 @@ class Connections(msgspec.Struct, frozen=True):
             packet, changed = _translate(packet, after, answer, ports=not related)
             state |= changed
         return _tell(packet, action.zone, state, after), self._with(after)
+
+    def _passed_before(self, packet: Packet, action: Ct) -> Connection | None:
+        """The connection that the tracker found when this packet passed it in this zone before.
+        It goes with the packet, whose addresses may be others by now.
+        """
+        if action.force or packet[F.CT_ZONE] != action.zone or not packet[F.CT_STATE] & CtState.TRK:
+            return None
+        known = self.by_ends.get((action.zone, _told(packet)))
+        return known if known and known.original == _told(packet) else None
+
+    def _again(
+        self, packet: Packet, known: Connection, action: Ct, mark: Written, label: Written
+    ) -> tuple[Packet, Connections]:
+        state = packet[F.CT_STATE]
+        if action.commit:
+            known = msgspec.structs.replace(
+                known, mark=mark.over(known.mark), label=label.over(known.label)
+            )
+        if action.nat is not None and not state & (CtState.SNAT | CtState.DNAT):
+            answer, related = bool(state & CtState.RPL), bool(state & CtState.REL)
+            packet, changed = _translate(packet, known, answer, ports=not related)
+            state |= changed
+        return _tell(packet, action.zone, state, known), self._with(known)
 
     def _first(
         self, packet: Packet, ends: Ends, action: Ct, mark: Written, label: Written
@@ -222,6 +248,15 @@ def ends_of(packet: Packet) -> Ends:
     ports = _PORT_FIELDS.get(protocol)
     found = (packet[ports[0]], packet[ports[1]]) if ports else (0, 0)
     return Ends(ether, protocol, packet[source], packet[destination], *found)
+
+
+def _told(packet: Packet) -> Ends:
+    """The original direction of the connection, as the tracker said when the packet passed it."""
+    ether = packet[F.ETH_TYPE]
+    four = ether == EthType.IPV4
+    ends = (F.CT_NW_SRC, F.CT_NW_DST) if four else (F.CT_IPV6_SRC, F.CT_IPV6_DST)
+    fields = (F.CT_NW_PROTO, *ends, F.CT_TP_SRC, F.CT_TP_DST)
+    return Ends(ether, *(packet[field] for field in fields))
 
 
 def may_begin(packet: Packet) -> bool:
