@@ -199,6 +199,10 @@ class Brain:
             case _:
                 return {}
 
+    def distrust(self, now: float) -> None:
+        """A fault may have left something undone: compare what switches have with the desired."""
+        self._switchboard.distrust(now)
+
     def _objects_changed(self, kind: AnyKind, deltas: Deltas, now: float) -> list[Result]:
         results = self._passed_on(deltas, Cause.API, now)
         return [*self._departed(now), *results] if kind is NODE else results

@@ -7,8 +7,10 @@ brain needs no locks, and what others read of it is a snapshot that this thread 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Protocol, TypeAlias
 
 from ovsnet import logs
@@ -54,6 +56,10 @@ class _FromSwitch:
         self.event = event
 
 
+class _Quiet(Enum):
+    QUIET = auto()
+
+
 _Item: TypeAlias = _FromApi | _FromSwitch | Callable[[], None] | None
 
 
@@ -64,7 +70,6 @@ class Loop:
         self._brain = brain
         self._clock = clock
         self._watcher = watcher
-        self._refreshed = clock()
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._log = logs.get("controller")
 
@@ -92,22 +97,32 @@ class Loop:
     def run(self, switches: Switches) -> None:
         """Answer events until `stop`.
 
-        A fault while answering one is logged and does not end the loop: what it left undone, the
-        next comparison with the switch finds.
+        A fault while answering one is logged and does not end the loop. What it left undone is
+        found by comparing every switch's flows with the desired ones, which it brings forward.
         """
+        ticked = self._clock()
         while True:
-            if self._clock() - self._refreshed >= _LONGEST_WAIT:
-                self._refreshed = self._clock()
-                self._watcher.refresh()
-            wait = min(_LONGEST_WAIT, max(0.0, self._brain.due - self._clock()))
-            try:
-                item = self._queue.get(timeout=wait) if wait else self._queue.get_nowait()
-            except queue.Empty:
-                self._carry_out(switches, lambda: self._brain.tick(self._clock()))
-                continue
+            # Sessions are many, and asking each when it is due takes longer than one event: it is
+            # done only when nothing waits.
+            item = self._next(ticked)
             if item is None:
                 return
-            self._answer(item, switches)
+            if item is not _Quiet.QUIET:
+                self._answer(item, switches)
+            if item is _Quiet.QUIET or self._clock() - ticked >= _LONGEST_WAIT:
+                ticked = self._clock()
+                self._carry_out(switches, lambda: self._brain.tick(self._clock()))
+                self._watcher.refresh()
+
+    def _next(self, ticked: float) -> _Item | _Quiet:
+        """The next item, or `QUIET` if there is none before the brain is due."""
+        with contextlib.suppress(queue.Empty):
+            return self._queue.get_nowait()
+        latest = min(self._brain.due, ticked + _LONGEST_WAIT)
+        try:
+            return self._queue.get(timeout=max(0.0, latest - self._clock()))
+        except queue.Empty:
+            return _Quiet.QUIET
 
     def _answer(
         self, item: _FromApi | _FromSwitch | Callable[[], None], switches: Switches
@@ -133,3 +148,4 @@ class Loop:
                 self._watcher(result)
         except Exception:
             self._log.exception("an event could not be dealt with")
+            self._brain.distrust(self._clock())

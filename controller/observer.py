@@ -72,7 +72,14 @@ class Observer:
 
         def in_loop(work: Callable[[], T]) -> T:
             answer: Future[T] = Future()
-            loop.call(lambda: answer.set_result(work()))
+
+            def do() -> None:
+                try:
+                    answer.set_result(work())
+                except Exception as error:
+                    answer.set_exception(error)
+
+            loop.call(do)
             return answer.result(_PATIENCE)
 
         def healthy() -> str | None:

@@ -96,6 +96,11 @@ class Switchboard:
         session = self._by_node.get(node)
         return [] if session is None else self._settled(session, session.desire(desired, now))
 
+    def distrust(self, now: float) -> None:
+        """Have every switch's flows compared soon, for something may have been left undone."""
+        for session in self:
+            session.distrust(now)
+
     def close(self, node: str, reason: str) -> list[Outcome]:
         """End the session of a node, because it has left the cluster, say."""
         session = self._by_node.get(node)

@@ -1,0 +1,83 @@
+"""The loop: events in order, commands carried out, and a fault that does not end it."""
+
+import time
+
+from cluster_strategies import USUAL_NODES
+from fake_switch import FakeSwitch
+
+from ovsnet.api import KINDS, NODE, Synced
+from ovsnet.controller.brain import Brain, Result
+from ovsnet.controller.loop import Loop
+from ovsnet.controller.network import Network
+from ovsnet.controller.notices import Acknowledged, Lost
+from ovsnet.controller.openflow import encode
+from ovsnet.controller.session import Timing
+from ovsnet.controller.switchboard import Switchboard
+
+
+class Stage:
+    """A loop between the API server's lists and one switch that answers at once.
+
+    The first `broken` sends fail. The loop ends when a result of the kind `until` was seen.
+    """
+
+    def __init__(self, until: type, broken: int = 0) -> None:
+        self.brain = Brain(Network(encode.fingerprint), Switchboard(1, Timing(answer=0.05)))
+        self.loop = Loop(self.brain, time.monotonic, self)
+        self.switch = FakeSwitch("node-1")
+        self.until = until
+        self.broken = broken
+        self.results: list[Result] = []
+        self.ended: list[str] = []
+        self.refreshes = 0
+
+    def run(self) -> None:
+        self.loop.seen(self.switch.connected())
+        for kind in KINDS:
+            objects = {node.name: node for node in USUAL_NODES} if kind is NODE else {}
+            self.loop.heard(Synced(kind, objects))
+        self.loop.run(self)
+
+    def send(self, connection: int, data: bytes) -> None:
+        if self.broken:
+            self.broken -= 1
+            raise RuntimeError("this send was broken on purpose")
+        self.switch.receive(data)
+        while self.switch.answers:
+            self.loop.seen(self.switch.answers.popleft())
+
+    def end(self, connection: int, reason: str) -> None:
+        self.ended.append(reason)
+
+    def __call__(self, result: Result) -> None:
+        self.results.append(result)
+        if isinstance(result, self.until):
+            self.loop.stop()
+
+    def refresh(self) -> None:
+        self.refreshes += 1
+
+
+def test_events_are_answered_and_the_watcher_sees_everything() -> None:
+    stage = Stage(until=Acknowledged)
+    stage.run()
+    assert len(stage.switch.flows) == len(stage.brain.network.ledger("node-1").flows) + 1
+    assert stage.ended == []
+
+
+def test_a_fault_is_logged_and_does_not_end_the_loop() -> None:
+    stage = Stage(until=Lost, broken=1)
+    stage.run()
+    assert stage.brain.ready
+    assert len(stage.ended) == 1
+    assert stage.refreshes > 0
+
+
+def test_after_a_fault_every_switch_is_compared() -> None:
+    stage = Stage(until=Acknowledged)
+    stage.run()
+    session = stage.brain.switchboard.session("node-1")
+    assert session is not None
+    assert session.due > time.monotonic() + 1
+    stage.brain.distrust(time.monotonic())
+    assert session.due <= time.monotonic()
