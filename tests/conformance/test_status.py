@@ -14,7 +14,7 @@ OURS = {"type": "ovsnet"}
 @pytest.fixture(autouse=True)
 def ready_again(cluster: Cluster) -> Iterator[None]:
     yield
-    cluster.until(lambda: cluster.status() == {}, "the node to be ready again")
+    cluster.until(cluster.is_ready, "the node to be ready again", cluster.status)
 
 
 def test_a_node_that_is_ready(cluster: Cluster, container: Container) -> None:
@@ -48,7 +48,7 @@ def test_no_switch(cluster: Cluster) -> None:
         error = cluster.status()
         assert (error["code"], "ovs-vswitchd does not run" in error["msg"]) == (51, True)
     finally:
-        cluster.start_again(f"ovs-vswitchd-{NODE}")
+        cluster.start_switch()
 
 
 def test_no_database(cluster: Cluster) -> None:

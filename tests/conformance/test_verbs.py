@@ -155,9 +155,7 @@ def test_a_namespace_that_is_gone(cluster: Cluster, container: Container) -> Non
 
 
 def test_an_interface_name_that_is_in_use(cluster: Cluster, container: Container) -> None:
-    cluster.in_container(
-        container, *TAKEN.split()
-    )
+    cluster.in_container(container, *TAKEN.split())
     assert cluster.cnitool("add", container).failed_with("CNI_IFNAME", "has already")
 
 
@@ -212,7 +210,7 @@ def test_a_node_without_its_agent(cluster: Cluster, container: Container) -> Non
         assert cluster.cnitool("del", container).failed_with("the node agent is not running")
     finally:
         cluster.start_again(f"agent-{NODE}")
-    cluster.until(lambda: cluster.status() == {}, "the agent to be ready")
+    cluster.until(cluster.is_ready, "the agent to be ready", cluster.status)
 
 
 def test_a_node_without_the_controller(cluster: Cluster, container: Container) -> None:
