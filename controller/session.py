@@ -120,9 +120,8 @@ class State(Enum):
     ENDED = auto()
 
 
-_BUSY: Final = frozenset({State.FILLING, State.COMMITTING})
-_SERVING: Final = _BUSY | {State.STEADY}
-_ASKING: Final = _BUSY | {State.ASKING_ROLE, State.READING_STAMP, State.LISTING}
+_SERVING: Final = {State.STEADY, State.FILLING, State.COMMITTING}
+_ASKING: Final = set(State) - {State.WAITING, State.STEADY, State.BACKING_OFF, State.ENDED}
 
 
 class _Bundle(msgspec.Struct):
@@ -191,7 +190,9 @@ class Session:
         """When `tick` must be called at the latest."""
         if self.state is State.ENDED:
             return float("inf")
-        times = [self._heard + self._timing.dead, self._echo_at, self._retry_at, self._audit_at]
+        times = [self._heard + self._timing.dead, self._echo_at, self._retry_at]
+        if self._may_audit:
+            times.append(self._audit_at)
         if self._awaits_answer:
             times.append(self._asked + self._timing.answer)
         return min(times)
@@ -243,11 +244,10 @@ class Session:
         """What the passing of time leads to."""
         if self.state is State.ENDED:
             return []
-        silent = now - self._heard
+        silent, waited = now - self._heard, now - self._asked
         if silent >= self._timing.dead:
             return self._end(f"it has been silent for {silent:.0f} s")
-        if self._awaits_answer and now - self._asked >= self._timing.answer:
-            waited = now - self._asked
+        if self._awaits_answer and waited >= self._timing.answer:
             return self._end(f"no answer for {waited:.0f} s while {self.state.name.lower()}")
         outcomes: list[Outcome] = []
         if now >= self._echo_at:
@@ -257,7 +257,7 @@ class Session:
             self._retry_at = float("inf")
             self.state = State.LISTING
             outcomes += self._list(now, audit=False)
-        elif self.state in _SERVING and now >= self._audit_at and self._listing is None:
+        elif self._may_audit and now >= self._audit_at:
             self._audit_at = float("inf")
             outcomes += self._list(now, audit=True)
         return outcomes
@@ -366,15 +366,9 @@ class Session:
             and stamp_flow(self._target[1]) not in listing.flows
         )
         self._audit_at = now + self._timing.audit
-        notice = Compared(
-            node=self.node,
-            audit=listing.audit,
-            equal=found.equal,
-            missing=found.missing + restamp,
-            changed=found.changed,
-            stale=found.stale,
-            strangers=found.strangers,
-        )
+        missing = found.missing + restamp
+        numbers = (found.equal, missing, found.changed, found.stale, found.strangers)
+        notice = Compared(self.node, listing.audit, *numbers)
         self._pending.update((key, None) for key in found.deletes)
         self._pending.update((flow.key, flow) for flow in found.adds)
         self._pending_foreign += found.foreign
@@ -437,9 +431,8 @@ class Session:
             return self._fenced(event.text)
         bundle = self._bundle
         if bundle is not None and event.xid in {FLOW_XID, bundle.xid}:
-            if (event.kind, event.code) == NO_MASTER:
-                return self._fenced(event.text)
-            return self._failed(bundle, event, now)
+            led = (event.kind, event.code) == NO_MASTER
+            return self._fenced(event.text) if led else self._failed(bundle, event, now)
         listing = self._listing
         if event.xid == self._question or (listing is not None and event.xid == listing.xid):
             return self._end(f"it refused to say what flows it has: {event.text}")
@@ -487,6 +480,10 @@ class Session:
     @property
     def _echo_at(self) -> float:
         return max(self._heard, self._echoed) + self._timing.quiet
+
+    @property
+    def _may_audit(self) -> bool:
+        return self.state in _SERVING and self._listing is None
 
     @property
     def _awaits_answer(self) -> bool:

@@ -100,6 +100,7 @@ class Switchboard:
         """Have every switch's flows compared soon, for something may have been left undone."""
         for session in self:
             session.distrust(now)
+            self._settled(session, [])
 
     def close(self, node: str, reason: str) -> list[Outcome]:
         """End the session of a node, because it has left the cluster, say."""

@@ -373,6 +373,23 @@ def test_an_audit_does_not_survive_a_refused_bundle():
     play.assert_right()
 
 
+def test_distrust_brings_the_audit_forward_and_never_keeps_anyone_busy():
+    play = settled(Wanted(map(flow, range(6))))
+    play.switch.flows.pop(next(iter(play.switch.flows)))
+    play.board.distrust(play.now)
+    assert play.board.due == play.now
+    play.wait(0)
+    assert play.board.due > play.now, "nothing is due while the answer is awaited"
+    play.settle()
+    play.assert_right()
+    play.switch.refuse = {OURS | 11}
+    play.change(adds=[flow(11)])
+    play.settle()
+    play.board.distrust(play.now)
+    play.wait(0)
+    assert play.board.due > play.now, "the retry compares everything anyway"
+
+
 def test_a_lost_stamp_is_put_back_by_an_audit():
     play = settled(Wanted(map(flow, range(6))), OFTEN)
     stamp = next(key for key in play.switch.flows if key[0] == Table.STAMP)
