@@ -211,10 +211,9 @@ class Brain:
         """Hand every node's change to its session."""
         outcomes: list[Outcome] = []
         for node, delta in deltas.items():
-            session = self._switchboard.session(node)
-            if session is not None:
+            if self._switchboard.session(node) is not None:
                 self._awaited.setdefault(node, []).append((delta.revision, cause, now))
-                outcomes += session.changed(delta, now)
+                outcomes += self._switchboard.changed(node, delta, now)
         self._note_refusals(now)
         return self._followed(outcomes, now)
 
@@ -237,10 +236,9 @@ class Brain:
                 case Admitted(node, _, ports):
                     self._network.set_ports(node, ports)
                     self._note_refusals(now)
-                    session = self._switchboard.session(node)
-                    if session is not None:
-                        desired = session.desire(self._network.ledger(node), now)
-                        results += self._followed(desired, now)
+                    ledger = self._network.ledger(node)
+                    desired = self._switchboard.desire(node, ledger, now)
+                    results += self._followed(desired, now)
                 case PortsChanged(node, ports):
                     deltas = self._network.set_ports(node, ports)
                     results += self._passed_on(deltas, Cause.PORT, now)

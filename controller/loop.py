@@ -102,8 +102,7 @@ class Loop:
         """
         ticked = self._clock()
         while True:
-            # Sessions are many, and asking each when it is due takes longer than one event: it is
-            # done only when nothing waits.
+            # A tick comes when nothing waits, or when events have come without a pause for long.
             item = self._next(ticked)
             if item is None:
                 return
