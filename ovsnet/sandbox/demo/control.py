@@ -57,3 +57,10 @@ def in_step(status: Status, nodes: int) -> bool:
         and len(status.nodes) == nodes
         and all(node.connected and node.revision.current for node in status.nodes)
     )
+
+
+def sessions(status: Status | None) -> str:
+    """The nodes that the controller has a session with, in words."""
+    if status is None:
+        return "it does not answer"
+    return ", ".join(node.name for node in status.nodes if node.connected) or "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -97,21 +98,22 @@ def compare(before: Sequence[Flow], after: Sequence[Flow], elapsed: float) -> Co
 
 
 def sample(flows: Sequence[Flow], count: int) -> tuple[Flow, ...]:
-    """A few flows to look at, from the first table to the last.
+    """A few flows to look at, one of a table, in the tables' order: the busiest that tell most.
 
-    Of each table it is the one with most packets whose owner has not been shown yet, if any.
+    The owner of most flows is the node itself, whose flows are much the same everywhere; flows of
+    others, and of owners not shown yet, come first.
     """
+    used = [flow for flow in flows if flow.packets]
+    owners = Counter(flow.owner for flow in used)
+    usual = owners.most_common(1)[0][0] if owners else ""
     tables: dict[str, list[Flow]] = {}
-    for flow in flows:
-        if flow.packets:
-            tables.setdefault(flow.table, []).append(flow)
-    groups = list(tables.values())
-    if len(groups) > count > 1:
-        groups = [groups[i * (len(groups) - 1) // (count - 1)] for i in range(count)]
+    for flow in used:
+        tables.setdefault(flow.table, []).append(flow)
     shown: set[str] = set()
     chosen = []
-    for group in groups[:count]:
-        best = max(group, key=lambda flow: (flow.owner not in shown, flow.packets))
+    for table in tables.values():
+        best = max(table, key=lambda f: (f.owner != usual, f.owner not in shown, f.packets))
         shown.add(best.owner)
         chosen.append(best)
-    return tuple(chosen)
+    first = sorted(chosen, key=lambda flow: flow.owner == usual)[:count]
+    return tuple(flow for flow in chosen if flow in first)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ovsnet.controller.status import read_status
+from ovsnet.controller.status import Status, read_status
 from ovsnet.sandbox import cluster, entering, plan, process
 from ovsnet.sandbox.client import Client, Object, server_of
 from ovsnet.sandbox.demo import application, control, flowdump, probes, reachability
@@ -87,7 +87,7 @@ class Story:
         return asyncio.run(ask())
 
     def _deploy(self) -> tuple[Pod, ...]:
-        self._screen.section(f"An application: kubectl apply -f {MANIFESTS.name}/")
+        self._screen.section(f"An application: kubectl apply -f deploy/{MANIFESTS.name}")
         expected = application.expected_pods(
             application.documents(MANIFESTS), len(self._state.nodes)
         )
@@ -257,6 +257,7 @@ class Story:
             after = {node: flowdump.parse(self._dump(node)) for node in nodes}
             counts = traffic.stop()
         written = self._flow_writes()
+        status = self._controller()
         self._check(
             Check(
                 "while it was gone, no switch had a controller",
@@ -267,7 +268,7 @@ class Story:
             Check(
                 "back again, it has a session with every switch and found its flows there",
                 in_step,
-                ", ".join(self._connected()) or "none",
+                control.sessions(status),
             ),
             Check("its metrics count no flow written", written == 0, _written_text(written)),
         )
@@ -276,13 +277,17 @@ class Story:
             found = flowdump.compare(before[node], after[node], elapsed * 0.9)
             self._check(Check(f"no flow of {node} was rewritten", found.untouched, found.text))
 
-    def _in_step(self) -> bool:
-        """Whether the controller answers, and all switches have what it wants them to have."""
+    def _controller(self) -> Status | None:
+        """What the controller says of itself; None while it does not answer."""
         try:
-            status = read_status(control.fetch(self._state, "/status").encode())
+            return read_status(control.fetch(self._state, "/status").encode())
         except probes.UNANSWERED:
-            return False
-        return control.in_step(status, len(self._state.nodes))
+            return None
+
+    def _in_step(self) -> bool:
+        """Whether all switches have what the controller wants them to have."""
+        status = self._controller()
+        return status is not None and control.in_step(status, len(self._state.nodes))
 
     def _flow_writes(self) -> float | None:
         try:

@@ -76,18 +76,30 @@ def test_exactly_the_rewritten_are_named(
     assert found.kept == len(set(flows) - rewritten)
 
 
+def used(*flows: tuple[int, str, int]) -> tuple[flowdump.Flow, ...]:
+    return flowdump.parse(
+        "\n".join(
+            f" cookie={owner}, duration=1s, table={table}, n_packets={packets}, actions=drop"
+            for table, owner, packets in flows
+        )
+    )
+
+
+def sampled(flows: tuple[flowdump.Flow, ...], count: int) -> list[tuple[str, str, int]]:
+    return [(f.table, f.owner, f.packets) for f in flowdump.sample(flows, count)]
+
+
 def test_a_sample_has_the_busiest_of_each_table() -> None:
-    chosen = flowdump.sample(flowdump.parse(DUMP), 5)
-    assert [(f.table, f.packets) for f in chosen] == [("classify", 15), ("spoof_guard", 3)]
-    assert len(flowdump.sample(flowdump.parse(DUMP), 1)) == 1
+    flows = used((0, "0xa", 1), (0, "0xa", 9), (1, "0xa", 0), (2, "0xa", 3))
+    assert sampled(flows, 5) == [("0", "0xa", 9), ("2", "0xa", 3)]
+    assert len(flowdump.sample(flows, 1)) == 1
+    assert flowdump.sample((), 3) == ()
 
 
-def test_a_sample_goes_from_the_first_table_to_the_last_and_varies_its_owners() -> None:
-    lines = [
-        f" cookie={cookie}, duration=1s, table={table}, n_packets={packets}, actions=drop"
-        for table in range(9)
-        for cookie, packets in (("0xa", 9), ("0xb", 5), ("0xc", 0))
-    ]
-    chosen = flowdump.sample(flowdump.parse("\n".join(lines)), 3)
-    assert [flow.table for flow in chosen] == ["0", "4", "8"]
-    assert [flow.owner for flow in chosen] == ["0xa", "0xb", "0xa"]
+def test_a_sample_prefers_what_is_not_the_nodes_and_not_shown_yet() -> None:
+    flows = used(
+        (0, "0xa", 9), (1, "0xa", 9), (1, "0xb", 2), (2, "0xa", 9), (2, "0xb", 5), (2, "0xc", 1),
+        (3, "0xa", 9),
+    )  # fmt: skip
+    assert sampled(flows, 2) == [("1", "0xb", 2), ("2", "0xc", 1)]
+    assert sampled(flows, 3) == [("0", "0xa", 9), ("1", "0xb", 2), ("2", "0xc", 1)]
