@@ -30,7 +30,6 @@ from ovsnet.cni.verbs import Plugin
 
 _log = logs.get("agent")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_SWITCH_INTERVAL = 0.0005
 
 
 def source_of(config: Config) -> NodeSource:
@@ -109,8 +108,6 @@ def run(config: Config, checkpoint: Callable[[str], None] = no_checkpoint) -> No
     Raises:
         CredentialsError, OSError, sqlite3.Error: it could not start.
     """
-    # Threads mostly wait for the kernel; the interpreter's 5 ms would be added to each wait.
-    sys.setswitchinterval(_SWITCH_INTERVAL)
     agent = Agent(config, source_of(config), checkpoint)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

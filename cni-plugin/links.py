@@ -42,7 +42,10 @@ _IFF_NOARP = 0x80
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 1, 3, 4, 18
 _IFLA_AF_SPEC, _IFLA_GROUP, _IFLA_NET_NS_FD = 26, 27, 28
 _IFLA_INET6_ADDR_GEN_MODE = 8
-_ADDR_GEN_MODE_NONE = 1
+ADDRESSES_FROM_MAC = 0
+"""A link makes its link-local address of its MAC (IN6_ADDR_GEN_MODE_EUI64)."""
+NO_ADDRESSES = 1
+"""A link makes itself no IPv6 address (IN6_ADDR_GEN_MODE_NONE)."""
 _INFO_KIND, _INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
 
@@ -117,11 +120,8 @@ def create_veth(veth: Veth) -> list[Message]:
         + attribute_u32(_IFLA_GROUP, ENDPOINTS)
         + attribute(_IFLA_LINKINFO, info)
     )
-    no_ipv6 = attribute(
-        socket.AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_ADDR_GEN_MODE_NONE]))
-    )
     name = attribute_text(_IFLA_IFNAME, veth.port)
-    silent = _IFINFO.pack(0, 0, 0, 0, 0) + name + attribute(_IFLA_AF_SPEC, no_ipv6)
+    silent = _IFINFO.pack(0, 0, 0, 0, 0) + name + _address_mode(NO_ADDRESSES)
     flags = _IFF_UP | _IFF_NOARP
     start = _IFINFO.pack(0, 0, 0, flags, flags) + name
     return [
@@ -129,6 +129,21 @@ def create_veth(veth: Veth) -> list[Message]:
         Message(_SETLINK, 0, silent, f"keep IPv6 off {veth.port}"),
         Message(_SETLINK, 0, start, f"bring {veth.port} up"),
     ]
+
+
+def _address_mode(mode: int) -> bytes:
+    ipv6 = attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([mode]))
+    return attribute(_IFLA_AF_SPEC, attribute(socket.AF_INET6, ipv6))
+
+
+def set_address_mode(index: int, mode: int) -> Message:
+    """How the link makes its IPv6 link-local address, to be said before it is brought up.
+
+    A kernel without IPv6 does not know of it.
+    """
+    body = _IFINFO.pack(0, 0, index, 0, 0) + _address_mode(mode)
+    unknown = frozenset({errno.EAFNOSUPPORT})
+    return Message(_SETLINK, 0, body, f"set the address mode of link {index}", unknown)
 
 
 def delete_link(name: str) -> Message:

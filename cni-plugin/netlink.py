@@ -24,6 +24,7 @@ _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
 _NLM_F_REQUEST = 0x1
 _NLM_F_ACK = 0x4
+_NLM_F_DUMP_INTR = 0x10
 _NLM_F_DUMP = 0x300
 _NLM_F_CAPPED = 0x100
 _NLM_F_ACK_TLVS = 0x200
@@ -33,6 +34,7 @@ _NETLINK_EXT_ACK = 11
 _NLMSGERR_ATTR_MSG = 1
 _NLA_TYPE_MASK = 0x3FFF
 _RECEIVE_BYTES = 1 << 16
+_MOST_DUMPS = 20
 
 REPLACE = 0x100
 EXCLUSIVE = 0x200
@@ -137,24 +139,37 @@ class Netlink:
         if failed:
             raise failed
 
-    def dump(self, kind: int, body: bytes, purpose: str) -> Iterator[bytes]:
+    def dump(self, kind: int, body: bytes, purpose: str) -> list[bytes]:
         """The bodies of all messages of a dump.
 
+        A dump during which something changed may lack entries; it is taken again, as what is
+        missing here may be taken for gone.
+
         Raises:
-            NetlinkError: the kernel refused.
+            NetlinkError: the kernel refused, or things never stood still.
         """
+        for _ in range(_MOST_DUMPS):
+            found, consistent = self._dump(Message(kind, 0, body, purpose))
+            if consistent:
+                return found
+        raise NetlinkError(errno.EAGAIN, f"{purpose}: it changes all the time")
+
+    def _dump(self, request: Message) -> tuple[list[bytes], bool]:
         number = next(self._sequence)
-        request = Message(kind, 0, body, purpose)
         self._socket.send(_pack(request, number, _NLM_F_REQUEST | _NLM_F_DUMP))
+        found: list[bytes] = []
+        consistent = True
         while True:
             for answer, flags, sequence, content in _split(self._socket.recv(_RECEIVE_BYTES)):
                 if sequence != number:
                     continue
-                if answer == _NLMSG_DONE:
-                    return
-                if answer == _NLMSG_ERROR:
-                    raise _error(request, flags, content) or NetlinkError(errno.EIO, purpose)
-                yield content
+                consistent = consistent and not flags & _NLM_F_DUMP_INTR
+                if answer in {_NLMSG_DONE, _NLMSG_ERROR}:
+                    error = _error(request, flags, content) if content else None
+                    if error:
+                        raise error
+                    return found, consistent
+                found.append(content)
 
 
 def _pack(message: Message, number: int, flags: int) -> bytes:

@@ -171,8 +171,12 @@ class Probe:
 
 
 def quickly_then_slowly() -> Iterator[float]:
-    """Seconds between questions: 2 ms at first, for most answers come at once, later 20 ms."""
-    for _ in range(50):
-        yield 0.002
+    """Seconds between questions: 2 ms at first, then growing with the time waited, up to 25 ms.
+
+    A question costs 30 µs of processor time. Asked every 2 ms by 32 pods that start together, they
+    took the time away from the switch that all of them were waiting for.
+    """
+    interval = 0.002
     while True:
-        yield 0.02
+        yield interval
+        interval = min(interval * 1.2, 0.025)
