@@ -32,6 +32,8 @@ from ovsnet.controller.notices import (
     WriteFailed,
 )
 from ovsnet.controller.status import Status
+from ovsnet.flows.flow import Flow
+from ovsnet.flows.text import print_flow
 
 _PATIENCE = 5.0
 
@@ -230,7 +232,8 @@ class Observer:
 
     def _write_comparison(self, result: Compared) -> None:
         for stranger in result.strangers:
-            self._log.warning("stranger removed", node=result.node, flow=str(stranger))
+            text = print_flow(stranger) if isinstance(stranger, Flow) else str(stranger)
+            self._log.warning("stranger removed", node=result.node, flow=text)
         self._log.info(
             "flows compared",
             node=result.node,
