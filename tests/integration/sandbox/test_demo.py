@@ -1,0 +1,49 @@
+"""The demonstration, from its first line to its last, and interrupted in between."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.integration.sandbox.conftest import Sandbox
+
+pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is missing")
+
+
+def start(sandbox: Sandbox) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "ovsnet.sandbox.demo", "--nodes", "2"],
+        env=sandbox.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_every_check_passes_and_nothing_is_left(sandbox: Sandbox) -> None:
+    process = start(sandbox)
+    output, _ = process.communicate(timeout=110)
+    verdict = re.fullmatch(r"demo: (\d+)/(\d+) checks passed", output.strip().splitlines()[-1])
+    assert verdict is not None, output
+    assert verdict[1] == verdict[2], output
+    assert int(verdict[2]) > 70
+    assert process.returncode == 0
+    assert sandbox.nothing_left()
+
+
+def test_an_interrupted_demonstration_takes_everything_away(sandbox: Sandbox) -> None:
+    process = start(sandbox)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "Who reaches whom" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "taken away" in output
+    assert sandbox.nothing_left()
