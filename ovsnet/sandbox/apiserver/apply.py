@@ -195,7 +195,7 @@ def apply_configuration(
     previous = managed.owners.get(owner, frozenset())
     others = frozenset[Path]().union(*(f for o, f in managed.owners.items() if o != owner))
     merged = remove_paths(merged, previous - wanted - others, wanted | others, type_)
-    if wanted != previous:
+    if wanted != previous or owner not in managed.owners:
         managed.owners[owner] = wanted
         managed.times[owner] = now
     return Applied(merged, managed)

@@ -126,7 +126,7 @@ class Watch:
         return list(iter(self.next, None))
 
     def close(self) -> None:
-        self._response.close()
+        self._response.shutdown()
 
 
 @pytest.fixture(scope="session", params=["embedded", "real"])
