@@ -157,12 +157,14 @@ class OpenVSwitch:
 
     def stop_switch(self) -> None:
         """Stop ovs-vswitchd; the database server goes on."""
-        self._switch = self._end(self._switch)
+        self._end(self._switch)
+        self._switch = None
         (self.rundir / "ovs-vswitchd.ctl").unlink(missing_ok=True)
 
     def stop_server(self) -> None:
         """Stop ovsdb-server."""
-        self._server = self._end(self._server)
+        self._end(self._server)
+        self._server = None
 
     def stop(self) -> None:
         """Stop both processes; the directory stays. Stopping twice is harmless."""
