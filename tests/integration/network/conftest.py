@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sandbox_lab import Lab, PodPlace
+from sandbox_lab import Lab, PodPlace, wait_for
 from switch_state import expect_exact_flows
 
 from ovsnet.sandbox.layout import RUN_DIRECTORY
 
 _PODS = {"a1": "node1", "b1": "node1", "a2": "node2", "b2": "node2", "a3": "node3"}
 _AUDIT = "1"
+_KEPT = ("c1", "d1", "c2")
 
 
 def _instance(letter: str) -> str:
@@ -74,13 +75,25 @@ def pods(lab: Lab) -> dict[str, PodPlace]:
 def broken() -> Iterator[Lab]:
     """A sandbox of two nodes for tests that break things, and mend them at their end.
 
-    Its controller compares all flows every second.
+    Its controller compares all flows every second, and its agents have less patience than usual.
     """
-    yield from _sandbox("b", 2, "--audit", _AUDIT)
+    for made in _sandbox("b", 2, "--audit", _AUDIT):
+        made.configure_agents(deadline=2.0, housekeeping=0.5)
+        made.pods([("c1", "node1"), ("d1", "node1"), ("c2", "node2")])
+        yield made
 
 
 @pytest.fixture
 def whole(broken: Lab) -> Iterator[Lab]:
-    """The sandbox for breaking; after the test its switches must be as they should be."""
+    """The sandbox for breaking. After the test its switches must be as they should be, and nothing
+    may be left of the pods that the test made.
+    """
+    before = {name: broken.leftovers(name) for name in broken.nodes}
     yield broken
+    broken.mend(_KEPT)
     expect_exact_flows(broken)
+    for name in broken.nodes:
+        wait_for(
+            lambda name=name: broken.leftovers(name) == before[name],
+            lambda name=name: f"{name} to be as before: {broken.leftovers(name)}, {before[name]}",
+        )

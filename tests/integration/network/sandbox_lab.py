@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ovsnet.names import RESERVED_PORTS
-from ovsnet.sandbox import cluster, netns, node, plan, process, state, teardown
+from ovsnet.sandbox import agent, cluster, fabric, netns, node, plan, process, state, teardown
 from ovsnet.sandbox.kubelet.sandboxes import Sandbox, Stage, Store, Target
-from ovsnet.sandbox.layout import CONTROL, NETNS_DIRECTORY, OUTSIDE, Layout, layout
+from ovsnet.sandbox.layout import CONTROL, FABRIC, NETNS_DIRECTORY, OUTSIDE, Layout, layout
 
 T = TypeVar("T")
 
@@ -61,14 +61,16 @@ agent.run(config.load(Path({file!r})), checkpoint)
 """
 
 
-def wait_for(check: Callable[[], T], what: str, seconds: float = SECONDS) -> T:
+def wait_for(check: Callable[[], T], what: str | Callable[[], str], seconds: float = SECONDS) -> T:
     """The first true value of `check`; fails in words when there is none in time."""
     deadline = time.monotonic() + seconds
     while True:
         found = check()
         if found:
             return found
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
+        if time.monotonic() > deadline:
+            words = what if isinstance(what, str) else what()
+            raise AssertionError(f"waited {seconds:g} s in vain for {words}")
         time.sleep(0.02)
 
 
@@ -109,7 +111,11 @@ class PodPlace(Place):
         return "0a:58:" + self.ipv4.packed.hex(":")
 
 
-class ApiRefusal(Exception):
+class CommandError(Exception):
+    """One of Open vSwitch's commands failed."""
+
+
+class ApiRefusalError(Exception):
     """The API server said no."""
 
 
@@ -187,7 +193,7 @@ class Lab:
             with _WITHOUT_PROXY.open(request, timeout=SECONDS) as answer:
                 return bytes(answer.read())
         except urllib.error.HTTPError as error:
-            raise ApiRefusal(f"{error.code}: {error.read().decode()}") from None
+            raise ApiRefusalError(f"{error.code}: {error.read().decode()}") from None
 
     def fault(self, **faults: Any) -> None:
         self.api("POST", "/sandbox/faults", faults)
@@ -301,7 +307,8 @@ class Lab:
             check=False,
             timeout=SECONDS,
         )
-        assert done.returncode == 0, (name, command, done.stderr)
+        if done.returncode:
+            raise CommandError(f"{name}: {' '.join(command)}: {done.stderr.strip()}")
         return done.stdout
 
     # --- processes ---
@@ -310,7 +317,7 @@ class Lab:
         return process.known(self.layout, name).pid
 
     def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
-        process.end(process.known(self.layout, name), how)
+        process.end(process.known(self.layout, name), how, wait=how is signal.SIGKILL)
 
     def start(self, name: str) -> None:
         cluster.start_process(self.layout, name)
@@ -321,9 +328,8 @@ class Lab:
         process.end(record)
         process.start(self.layout, process.Spec(name, command, record.spec.netns))
 
-    def controller_command(self, *options: str) -> tuple[str, ...]:
-        command = process.known(self.layout, state.CONTROLLER).spec.command
-        return (*command, *options)
+    def command(self, name: str) -> tuple[str, ...]:
+        return process.known(self.layout, name).spec.command
 
     def agent_that_dies_at(self, name: str, step: str) -> None:
         file = str(self.layout.node(name).agent / "agent.toml")
@@ -342,6 +348,19 @@ class Lab:
         finally:
             if not self.alive(name):
                 self.start(name)
+
+    def mend(self, kept: Sequence[str]) -> None:
+        """Start every process that has ended, and delete all pods but these."""
+        for name in process.records(self.layout):
+            if not self.alive(name):
+                self.start(name)
+        found: dict[str, list[str]] = {}
+        for item in self.pod_objects():
+            name, namespace = item["metadata"]["name"], item["metadata"]["namespace"]
+            if namespace != NAMESPACE or name not in kept:
+                found.setdefault(namespace, []).append(name)
+        for namespace, names in found.items():
+            self.delete_pods(names, namespace)
 
     def log(self, name: str, since: int = 0) -> str:
         path = process.log_path(self.layout, name)
@@ -368,6 +387,60 @@ class Lab:
 
         return self.control.within(ask)
 
+    def wait_until_steady(self) -> None:
+        """Wait until the controller has confirmed every switch to be as it should be."""
+
+        def steady() -> bool:
+            with contextlib.suppress(OSError):
+                nodes = self.status()["nodes"]
+                return bool(nodes) and all(
+                    node["session"] == "steady"
+                    and node["revision"]["acknowledged"] == node["revision"]["desired"]
+                    for node in nodes
+                    if node["name"] in self.nodes
+                )
+            return False
+
+        wait_for(steady, "the controller to be in step with all switches")
+
+    def configure_agents(self, **options: Any) -> None:
+        """Start the agents anew with these options besides."""
+        for name in self.nodes:
+            file = self.layout.node(name).agent / "agent.toml"
+            file.write_text(file.read_text() + agent.toml(options))
+            self.kill(f"agent-{name}")
+            self.start(f"agent-{name}")
+            self.wait_for_agent(name)
+
+    def wait_for_agent(self, name: str) -> None:
+        """Wait until the plugin says that the node is ready for pods."""
+        wait_for(
+            lambda: self.plugin(name, "STATUS", Target("", "", "", "", "")).status == 0,
+            lambda: f"the agent of {name} to be ready; {self.log(f'agent-{name}')[-2000:]}",
+        )
+
+    def join(self) -> str:
+        """One more node, just as `up` makes nodes."""
+        before = self.state
+        hosts = plan.plan(len(before.nodes) + 1)
+        host = hosts.nodes[-1]
+        path = self.layout.netns(host.name)
+        netns.create(path)
+        fabric.settle(path, plan.HOST_SETTINGS | plan.ROUTER_SETTINGS)
+        port = f"ovsnet-{host.name} "
+        lines = plan.fabric_links(hosts, self.layout.prefix)
+        fabric.ip_batch(self.layout.netns(FABRIC), [line for line in lines if port in line])
+        node.start_database(self.layout, host.name)
+        node.start_switch(self.layout, host, before.userspace)
+        node.start_kubelet(self.layout, host)
+        agent.start(self.layout, host, f"tcp:{hosts.control.ipv4}:6653", before.userspace)
+        opening = state.Opening(before.started, before.userspace, before.apiserver.url)
+        records = process.records(self.layout)
+        state.write(
+            self.layout, state.describe(self.layout, hosts, opening, state.Phase.UP, records)
+        )
+        return host.name
+
     # --- what is there on a node ---
 
     def sandboxes(self, name: str) -> tuple[Sandbox, ...]:
@@ -387,6 +460,14 @@ class Lab:
         )
         links = {link["ifname"] for link in json.loads(done.stdout or "[]") if link}
         return links - {plan.UPLINK}
+
+    def wait_for_links(self) -> None:
+        """Wait until no link is left of pods that are gone: they go a little later."""
+        for name in self.nodes:
+            wait_for(
+                lambda name=name: self.veths(name) == self.pod_ports(name),
+                f"the links of deleted pods of {name} to go",
+            )
 
     def pod_namespaces(self, name: str) -> set[str]:
         prefix = self.layout.netns(f"pod-{name}").name
@@ -428,7 +509,7 @@ class Lab:
         paths = self.layout.node(name)
         (conflist,) = paths.cni_configuration.glob("*.conflist")
         network = json.loads(conflist.read_text())
-        configuration = {**network["plugins"][0], "name": network["name"], "cniVersion": "1.0.0"}
+        configuration = {**network["plugins"][0], "name": network["name"], "cniVersion": "1.1.0"}
         environment = {
             "CNI_COMMAND": verb,
             "CNI_CONTAINERID": target.container_id,

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from sandbox_lab import Lab, wait_for
+from sandbox_lab import CommandError, Lab, wait_for
 
 from ovsnet.api import NODE, POD
 from ovsnet.api.decode import read_page
@@ -34,11 +34,24 @@ def ports(lab: Lab, node: str) -> frozenset[Port]:
     )
 
 
-def dump(lab: Lab, node: str) -> list[ParsedFlow]:
-    """A switch's flows, as an operator sees them."""
+def dump(lab: Lab, node: str, strange: list[str] | None = None) -> list[ParsedFlow]:
+    """A switch's flows, as an operator sees them.
+
+    Lines that cannot be a flow of ours, for their table say, are appended to `strange`.
+    """
     numbers = {port.name: port.ofport for port in ports(lab, node)}
     text = lab.ovs(node, "ovs-ofctl", "-O", "OpenFlow15", "--names", "dump-flows", "br-int")
-    return [parse_flow(line, numbers) for line in text.splitlines() if "actions=" in line]
+    flows = []
+    for line in text.splitlines():
+        if "actions=" not in line:
+            continue
+        try:
+            flows.append(parse_flow(line, numbers))
+        except ValueError:
+            if strange is None:
+                raise
+            strange.append(line)
+    return flows
 
 
 @dataclass(frozen=True)
@@ -73,12 +86,13 @@ def desired(lab: Lab) -> dict[str, frozenset[Flow]]:
 
 
 def compare(lab: Lab, node: str, wanted: frozenset[Flow]) -> Comparison:
-    parsed = dump(lab, node)
+    strange: list[str] = []
+    parsed = dump(lab, node, strange)
     counted = Counter(each.flow for each in parsed)
     return Comparison(
         wanted - counted.keys(),
         frozenset(counted.keys() - wanted),
-        tuple(word for each in parsed for word in each.foreign),
+        (*strange, *(word for each in parsed for word in each.foreign)),
         tuple(flow for flow, count in counted.items() if count > 1),
     )
 
@@ -89,7 +103,11 @@ def expect_exact_flows(lab: Lab, seconds: float = 20) -> None:
 
     def all_equal() -> bool:
         found.clear()
-        found.update((n, compare(lab, n, flows)) for n, flows in desired(lab).items())
+        try:
+            found.update((n, compare(lab, n, flows)) for n, flows in desired(lab).items())
+        except CommandError:
+            # A switch that has just been started does not answer yet.
+            return False
         return all(each.equal for each in found.values())
 
     try:

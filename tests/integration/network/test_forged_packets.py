@@ -47,13 +47,16 @@ class Scene:
             self.everything_has_arrived()
 
     def everything_has_arrived(self) -> None:
-        """Return when honest packets that were sent now have come to every place."""
+        """Return when honest packets that are sent now have come to every place."""
         for version in (4, 6):
             token = mark()
-            for name in NEIGHBOURS:
-                target = self.places[name].address(version)
-                self.taps.send("a1", self.honest(target, token, version))
-            self.taps.wait(token, NEIGHBOURS)
+
+            def send(token: bytes = token, version: int = version) -> None:
+                for name in NEIGHBOURS:
+                    target = self.places[name].address(version)
+                    self.taps.send("a1", self.honest(target, token, version))
+
+            self.taps.wait(token, NEIGHBOURS, send)
 
     def honest(self, target: object, token: bytes, version: int = 4, **kw: int) -> bytes:
         source = self.attacker.address(version)
@@ -565,7 +568,8 @@ def test_nothing_but_ip_comes_through_the_tunnel(scene: Scene) -> None:
     own = link_local(a3.mac)
     everybody = frames.BROADCAST
     for inner in (
-        frames.ethernet(everybody, a3.mac, frames.ARP, frames.arp(1, a3.mac, a3.ipv4, a1.ipv4, token)),
+        frames.ethernet(everybody, a3.mac, frames.ARP,
+                        frames.arp(1, a3.mac, a3.ipv4, a1.ipv4, token)),
         frames.ethernet(a1.mac, a3.mac, frames.ARP, frames.arp(2, a3.mac, a3.ipv4, a1.ipv4, token)),
         frames.ethernet(everybody, a3.mac, frames.ARP,
                         frames.arp(1, a3.mac, a3.ipv4, scene.places["node1"].ipv4, token)),

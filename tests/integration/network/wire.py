@@ -12,7 +12,7 @@ import secrets
 import select
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import frames
@@ -20,6 +20,8 @@ from sandbox_lab import Place
 
 _ETH_P_ALL = 3
 _LONGEST = 65535
+_ATTEMPTS = 5
+_PATIENCE = 2.0
 
 
 def mark() -> bytes:
@@ -87,14 +89,23 @@ class Taps:
         self.read()
         return {name for name, tap in self._taps.items() if tap.has(token)}
 
-    def wait(self, token: bytes, names: Iterable[str], seconds: float = 10) -> None:
-        """Wait until a marked packet has arrived at all of these places."""
+    def wait(
+        self, token: bytes, names: Iterable[str], send: Callable[[], None] | None = None
+    ) -> None:
+        """Wait until a marked packet has arrived at all of these places.
+
+        `send` sends it, and is called again where the first was lost on a crowded machine.
+        """
         wanted = set(names)
-        deadline = time.monotonic() + seconds
-        while not wanted <= self.where(token):
-            left = deadline - time.monotonic()
-            assert left > 0, f"a packet has not come to {wanted - self.where(token)}"
-            select.select([tap.socket for tap in self._taps.values()], [], [], min(left, 0.2))
+        for _ in range(_ATTEMPTS):
+            if send is not None:
+                send()
+            deadline = time.monotonic() + _PATIENCE
+            while (left := deadline - time.monotonic()) > 0:
+                if wanted <= self.where(token):
+                    return
+                select.select([tap.socket for tap in self._taps.values()], [], [], left)
+        raise AssertionError(f"a packet has not come to {wanted - self.where(token)}")
 
 
 @contextlib.contextmanager
