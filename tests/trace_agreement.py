@@ -22,7 +22,11 @@ from ovsnet.flows.text import parse_actions, print_flow
 
 F = Field
 TUNNEL = 2
-BUCKETS = ("set_field:3->reg3,output:3", "output:4,dec_ttl", 'resubmit(,"spoof_guard"),output:5')
+BUCKETS = (
+    "set_field:3->reg3,output:5,output:3",
+    "output:4,dec_ttl",
+    'resubmit(,"spoof_guard"),output:5',
+)
 GROUP_ENTRIES = {
     g: GroupEntry(GroupKind.ALL, tuple(parse_actions(b, {}) for b in BUCKETS)) for g in GROUPS
 }
@@ -57,7 +61,7 @@ class Pool:
         chosen_packets = draw.sample(self.packets, count)
         near = [f for f in self.flows if any(_holds(f.match, p) for p in chosen_packets)]
         chosen = draw.sample(self.flows, size // 2) + draw.choices(near, k=size // 2)
-        chosen = [f for f in chosen if _goes_on(f, f.table) or draw.random() < 0.1]
+        chosen = [f for f in chosen if _goes_on(f, f.table) or draw.random() < 0.25]
         for table in NARROW.tables:
             chosen += [_moved(f, table, draw.randint(0, 7)) for f in draw.choices(near, k=4)]
             onward = [t for t in NARROW.tables if t > table]

@@ -22,7 +22,7 @@ def generated(switch):
     """Several hundred generated flows with distinct keys, all of them accepted by the switch."""
     made = {}
 
-    @settings(max_examples=600, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=400, deadline=None, derandomize=True, database=None)
     @given(flows())
     def collect(flow):
         made[flow.key] = flow

@@ -27,7 +27,7 @@ from ovsnet.flows.text import print_flow
 from ovsnet.model import Node, PodRef
 from ovsnet.names import ROUTER_MAC, Table, host_mac, link_local, pod_mac
 
-SCENARIOS = int(os.environ.get("OVSNET_TEST_SCENARIOS", "120"))
+SCENARIOS = int(os.environ.get("OVSNET_TEST_SCENARIOS", "80"))
 
 
 @pytest.fixture(scope="module")
