@@ -19,6 +19,7 @@ from ovsnet.sandbox.apiserver.defaults import set_defaults
 from ovsnet.sandbox.apiserver.kinds import KINDS, LEASE, NAMESPACE, POD, Kind, Object
 from ovsnet.sandbox.apiserver.status import (
     MODIFIED,
+    ApiError,
     Cause,
     already_exists,
     bad_request,
@@ -108,13 +109,16 @@ class Registry:
     ) -> Stored:
         """Store a new object; `fields` as in `change`.
 
-        Raises ApiError: 400, 403 in a namespace that is going, 404 without one, 409, 422.
+        Raises ApiError: 400, 403 in a namespace that is going, 404 without one, 409, 422, and
+        500 for one that has a resourceVersion.
         """
         obj = self._conform(kind, given, write)
         metadata = obj.setdefault("metadata", {})
         self._place(kind, namespace, metadata)
         if metadata.pop("resourceVersion", ""):
-            raise bad_request("resourceVersion should not be set on objects to be created")
+            # A real server answers this with 500 and no reason, so clients see the same here.
+            message = "resourceVersion should not be set on objects to be created"
+            raise ApiError(500, "", message)
         if not metadata.get("name") and metadata.get("generateName"):
             metadata["name"] = metadata["generateName"] + self.sources.suffix(_SUFFIX_LENGTH)
         metadata["uid"] = self.sources.uid()

@@ -51,6 +51,7 @@ class Target:
         """Send a request as it is; the response is not read yet."""
         url = self.api.configuration.host + path + (f"?{urlencode(query)}" if query else "")
         headers = {"Accept": accept, "User-Agent": "contract/1"}
+        self.api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         data = body
         if body is not None:
             headers["Content-Type"] = media

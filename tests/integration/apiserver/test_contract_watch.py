@@ -150,10 +150,12 @@ def test_a_watch_ends_when_its_time_is_over_and_its_bookmark_leads_on(target, pa
     events = target.watch(path, resourceVersion=start, **query).rest()
     assert [e["type"] for e in events if e["type"] != "BOOKMARK"] == ["ADDED"]
     bookmarks = [e["object"] for e in events if e["type"] == "BOOKMARK"]
-    assert bookmarks
     assert all(b["kind"] == "ConfigMap" for b in bookmarks)
+    # Nobody may rely on a bookmark coming (API concepts); the embedded server always sends one.
+    assert bookmarks or target.embedded is None
+    last = bookmarks[-1] if bookmarks else events[-1]["object"]
     target.ok("POST", path, config("y"))
-    watch = target.watch(path, resourceVersion=version(bookmarks[-1]))
+    watch = target.watch(path, resourceVersion=version(last))
     assert [e["object"]["metadata"]["name"] for e in watch.until("y")] == ["y"]
     watch.close()
 
@@ -176,6 +178,10 @@ def test_a_streamed_list_ends_with_a_bookmark_or_is_refused_as_such(target, path
     names = []
     while (event := watch.next())["type"] == "ADDED":
         names.append(event["object"]["metadata"]["name"])
+    if event["type"] == "ERROR":
+        # A real server cannot on an etcd that is older than 3.5.
+        assert event["object"]["code"] == 500
+        return
     assert "x" in names
     annotations = event["object"]["metadata"]["annotations"]
     assert annotations["k8s.io/initial-events-end"] == "true"
