@@ -134,7 +134,7 @@ def decode(stdin: bytes) -> dict[str, Any]:
     """The network configuration as JSON; anything but an object is error 6."""
     try:
         value = json.loads(stdin)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         what = str(error) if stdin.strip() else "it is empty"
         raise CniError(
             Code.DECODING_FAILURE,

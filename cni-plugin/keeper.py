@@ -58,6 +58,7 @@ class Keeper:
         self._filter = Installer()
         self._choice: datapath.Choice | None = None
         self._warned: set[str] = set()
+        self._spoken: dict[Path, tuple[int, list[str]]] = {}
         self._reason: str | None = ""
         self._reason_unconfigured = ""
         self._wake = threading.Event()
@@ -242,6 +243,14 @@ class Keeper:
         if install.write(path, text, 0o755):
             _log.info("plugin installed", path=path)
 
+    def _versions(self, executable: Path) -> list[str]:
+        """The versions that a plugin speaks; it is asked again only if the file has changed."""
+        changed = executable.stat().st_mtime_ns
+        known = self._spoken.get(executable)
+        if known is None or known[0] != changed:
+            known = self._spoken[executable] = changed, install.plugin_versions(executable)
+        return known[1]
+
     def _write_configuration(self) -> bool:
         """Write the network configuration, for the first time when the switch has flows."""
         config = self._config
@@ -256,7 +265,7 @@ class Keeper:
         for kind in config.chain:
             executable = Path(config.cni_bin_dir) / kind
             if executable.exists():
-                spoken = install.plugin_versions(executable)
+                spoken = self._versions(executable)
                 chain.append((kind, [v for v in VERSIONS if v in spoken]))
         value = install.configuration(config.network, chain)
         if install.write(path, json.dumps(value, indent=2) + "\n", 0o644):

@@ -16,8 +16,9 @@ rule matches nothing.
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
 from ovsnet import names
 from ovsnet.cni.links import ENDPOINTS
@@ -69,15 +70,18 @@ class PacketFilter:
             return ""
         return f'    iifname "{names.GATEWAY_PORT}" udp dport {self.tunnel_port} drop\n'
 
+    def _inside(self, own: IPv4Network | IPv6Network) -> Iterator[IPv4Network | IPv6Network]:
+        """The cluster's ranges of one family with the node's own; nft wants no overlaps."""
+        if isinstance(own, IPv4Network):
+            return collapse_addresses([own, *(n for n in self.cluster if n.version == 4)])
+        return collapse_addresses([own, *(n for n in self.cluster if n.version == 6)])
+
     def _rules(self) -> list[str]:
         rules = []
-        for family, keyword, own in (
-            (4, "ip", self.ranges.ipv4),
-            (6, "ip6", self.ranges.ipv6),
-        ):
+        for keyword, own in (("ip", self.ranges.ipv4), ("ip6", self.ranges.ipv6)):
             if own is None or not self.masquerade:
                 continue
-            inside = sorted({str(n) for n in self.cluster if n.version == family} | {str(own)})
+            inside = [str(net) for net in self._inside(own)]
             rules.append(
                 f'oifname != "{names.GATEWAY_PORT}" {keyword} saddr {own}'
                 f" {keyword} daddr != {{ {', '.join(inside)} }} masquerade"

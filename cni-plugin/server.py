@@ -90,7 +90,7 @@ class Server:
             with connection:
                 connection.settimeout(_STUB_SENDS_WITHIN)
                 data = _receive(connection, namespaces)
-                environment, stdin = _parse(data)
+                environment, stdin = parse_request(data)
                 call = Call(
                     environment,
                     stdin,
@@ -140,12 +140,17 @@ def _receive(connection: socket.socket, namespaces: list[int]) -> bytes:
             raise ValueError(f"a request of more than {_MOST_REQUEST_BYTES} bytes")
 
 
-def _parse(data: bytes) -> tuple[dict[str, str], bytes]:
+def parse_request(data: bytes) -> tuple[dict[str, str], bytes]:
+    """Environment and standard input out of what the stub sent.
+
+    Raises:
+        ValueError: it does not have that form.
+    """
+    if data.startswith(b"\0"):
+        return {}, data[1:]
     variables, separator, stdin = data.partition(b"\0\0")
     if not separator:
-        if not data.startswith(b"\0"):
-            raise ValueError("a request that does not have the form of the plugin's")
-        variables, stdin = b"", data[1:]
+        raise ValueError("a request that does not have the form of the plugin's")
     environment: dict[str, str] = {}
     for pair in variables.split(b"\0"):
         name, _, value = pair.decode(errors="replace").partition("=")

@@ -82,7 +82,7 @@ def without_agent(
 
     try:
         version = json.loads(conf).get("cniVersion") or VERSIONS[-1]
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         version = VERSIONS[-1]
     if environment.get(b"CNI_COMMAND") == b"VERSION":
         answer = {"cniVersion": version, "supportedVersions": VERSIONS}
