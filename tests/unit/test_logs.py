@@ -190,8 +190,9 @@ def test_level_names():
 def test_it_stands_alone():
     """The agent imports it at start: nothing but the standard library may come with it."""
     code = (
-        "import sys, ovsnet.logs;"
-        "print({m.partition('.')[0] for m in sys.modules} - sys.stdlib_module_names)"
+        "import sys; before = set(sys.modules); import ovsnet.logs;"
+        "new = {m.partition('.')[0] for m in set(sys.modules) - before};"
+        "print(new - sys.stdlib_module_names)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"ovsnet"} >= {m for m in eval(out.stdout) if not m.startswith("_")}
