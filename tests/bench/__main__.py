@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from tests.bench.figures import Figure, show, write
+from tests.bench.figures import Figure, markdown, show, write
 
 MODULES = ("cni", "flows", "traffic", "scale", "cluster")
 
@@ -28,7 +28,9 @@ def main(names: tuple[str, ...], rounds: int, out: Path) -> None:
             found += importlib.import_module(f"tests.bench.{name}").figures(rounds)
     show(found, console)
     write(found, out)
-    console.print(f"written to {out}")
+    page = out.with_suffix(".md")
+    page.write_text(markdown(found))
+    console.print(f"written to {out} and, as a table for docs/performance.md, to {page}")
 
 
 if __name__ == "__main__":

@@ -95,6 +95,30 @@ def show(figures: Iterable[Figure], console: Console) -> None:
     console.print(table)
 
 
+def markdown(figures: Iterable[Figure]) -> str:
+    """The rows as the table that stands in docs/performance.md."""
+    lines = [
+        "| what | unit | ovsnet | baseline | ratio | target | met |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in figures:
+        against = ""
+        if row.baseline is not None:
+            against = f"{_numbers(row.baseline)} ({row.baseline.name})"
+        bound = "≤" if row.less_is_better else "≥"
+        cells = (
+            row.what,
+            row.unit,
+            _numbers(row.ours),
+            against,
+            "" if row.ratio is None else f"{row.ratio:.2f}",
+            "" if row.target is None else f"{bound} {row.target:.3g}",
+            {None: "", True: "yes", False: "**no**"}[row.met],
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def write(figures: Iterable[Figure], path: Path) -> None:
     """Write the rows as JSON, with what they were measured on."""
     rows: list[dict[str, Any]] = []
