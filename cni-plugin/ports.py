@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ovsnet.cni import connections
 from ovsnet.cni.conf import Attachment, PodRef
 from ovsnet.cni.ovsdb import Database, Operation, map_of, named, ovs_map, values_of
 
@@ -210,4 +211,9 @@ def controllers_connected(database: Database, bridge: str) -> dict[str, bool]:
     if not bridges:
         return {}
     ours = {uuid[1] for uuid in values_of(bridges[0]["controller"])}
-    return {c["target"]: c["is_connected"] for c in controllers if c["_uuid"][1] in ours}
+    peers = connections.established()
+    return {
+        c["target"]: c["is_connected"] or connections.peer_of(c["target"]) in peers
+        for c in controllers
+        if c["_uuid"][1] in ours
+    }
