@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 
-from ovsnet.sandbox import agent, fabric, node, plan, process, state, teardown
+from ovsnet.sandbox import agent, fabric, netns, node, plan, process, state, teardown
 from ovsnet.sandbox.client import UNREACHABLE, ApiError, Client, server_of
 from ovsnet.sandbox.layout import CONTROL, OUTSIDE, Layout
 from ovsnet.sandbox.process import Spec
@@ -31,9 +31,9 @@ Report = Callable[[str], None]
 """Is told each step in words, as it begins."""
 
 OUTSIDE_PORT = 80
+OPENFLOW_PORT = 6653
 
 _API_PORT = 6443
-_OPENFLOW_PORT = 6653
 _READY_SECONDS = 60.0
 _PROGRAMS = {
     "ip": "iproute2",
@@ -127,7 +127,10 @@ def _start(layout: Layout, hosts: plan.Plan, report: Report) -> State:
         process.start(layout, spec)
     for host in hosts.nodes:
         node.start_kubelet(layout, host)
-        agent.start(layout, host, f"tcp:{hosts.control.ipv4}:{_OPENFLOW_PORT}", userspace)
+    # A switch whose first attempt to connect is refused waits for seconds before its next one.
+    _wait_for_controller(layout, hosts)
+    for host in hosts.nodes:
+        agent.start(layout, host, f"tcp:{hosts.control.ipv4}:{OPENFLOW_PORT}", userspace)
     report("waiting for the nodes to be ready")
     asyncio.run(_wait_for_nodes(layout, len(hosts.nodes), report))
     reached = state.describe(layout, hosts, opening, Phase.UP, process.records(layout))
@@ -163,7 +166,7 @@ def _controller(layout: Layout, hosts: plan.Plan) -> Spec:
         (
             *(sys.executable, "-m", "ovsnet.controller"),
             *("--kubeconfig", str(layout.inner_kubeconfig)),
-            *("--listen", f"{hosts.control.ipv4}:{_OPENFLOW_PORT}"),
+            *("--listen", f"{hosts.control.ipv4}:{OPENFLOW_PORT}"),
             *("--http", f"127.0.0.1:{state.CONTROLLER_HTTP_PORT}"),
         ),
         netns=str(layout.netns(CONTROL)),
@@ -186,6 +189,21 @@ def _wait_for_api(layout: Layout) -> None:
         if time.monotonic() > deadline:
             raise ClusterError(f"the API server was not ready within {_READY_SECONDS:g} s")
         time.sleep(0.01)
+
+
+def _wait_for_controller(layout: Layout, hosts: plan.Plan) -> None:
+    """Wait until the controller accepts connections of switches."""
+
+    def listens() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((str(hosts.control.ipv4), OPENFLOW_PORT)) == 0
+
+    deadline = time.monotonic() + _READY_SECONDS
+    while not netns.within(layout.netns(CONTROL), listens):
+        _check_processes(layout)
+        if time.monotonic() > deadline:
+            raise ClusterError(f"the controller was not ready within {_READY_SECONDS:g} s")
+        time.sleep(0.02)
 
 
 def _check_processes(layout: Layout) -> None:

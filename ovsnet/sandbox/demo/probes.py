@@ -151,3 +151,17 @@ def mtu(source: Path, interface: str) -> int:
     if done.returncode:
         raise ValueError(f"{source.name}: {done.stderr.strip()}")
     return int(json.loads(done.stdout)[0]["mtu"])
+
+
+def connections(source: Path, port: int) -> int:
+    """How many TCP connections to a port a namespace has now."""
+    done = subprocess.run(
+        [
+            *("ss", "--net", source.name, "--tcp", "--numeric", "--no-header"),
+            *("state", "established", "dport", "=", f":{port}"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return len(done.stdout.splitlines())

@@ -221,21 +221,15 @@ class Story:
         return streams
 
     def _connected(self) -> list[str]:
-        """The nodes whose switch has a session with the controller."""
-        found = []
-        for node in self._state.nodes:
-            done = subprocess.run(
-                [
-                    *("ovs-vsctl", f"--db=unix:{node.ovs_rundir}/db.sock", "--bare"),
-                    *("--columns=is_connected", "list", "Controller"),
-                ],
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            if "true" in done.stdout:
-                found.append(node.name)
-        return found
+        """The nodes whose switch has a connection to the controller at this moment.
+
+        The kernel is asked, for OVSDB's column is_connected is some seconds behind.
+        """
+        return [
+            node.name
+            for node in self._state.nodes
+            if probes.connections(Path(node.netns), cluster.OPENFLOW_PORT)
+        ]
 
     def _lose_controller(self, pods: tuple[Pod, ...]) -> None:
         self._screen.section("The controller is killed, and comes back")

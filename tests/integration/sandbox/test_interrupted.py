@@ -55,7 +55,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(
 ) -> None:
     # The controller's port is taken: it ends at once, and the sandbox cannot come up.
     program = (
-        "from ovsnet.sandbox import cluster; cluster._OPENFLOW_PORT = 6443;"
+        "from ovsnet.sandbox import cluster; cluster.OPENFLOW_PORT = 6443;"
         "from ovsnet.cli.sandbox import sandbox; sandbox()"
     )
     done = subprocess.run(
