@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -235,6 +236,9 @@ class Lab:
     def running(
         self, names: Sequence[str], namespace: str = NAMESPACE, seconds: float = 60
     ) -> dict[str, PodPlace]:
+        if not names:
+            return {}
+
         def all_run() -> dict[str, dict[str, Any]] | None:
             items = {
                 item["metadata"]["name"]: item
@@ -415,7 +419,10 @@ class Lab:
     def wait_for_agent(self, name: str) -> None:
         """Wait until the plugin says that the node is ready for pods."""
         wait_for(
-            lambda: self.plugin(name, "STATUS", Target("", "", "", "", "")).status == 0,
+            lambda: (
+                any(self.layout.node(name).cni_configuration.glob("*.conflist"))
+                and self.plugin(name, "STATUS", Target("", "", "", "", "")).status == 0
+            ),
             lambda: f"the agent of {name} to be ready; {self.log(f'agent-{name}')[-2000:]}",
         )
 
@@ -434,12 +441,31 @@ class Lab:
         node.start_switch(self.layout, host, before.userspace)
         node.start_kubelet(self.layout, host)
         agent.start(self.layout, host, f"tcp:{hosts.control.ipv4}:6653", before.userspace)
+        self._write_state(before, hosts)
+        return host.name
+
+    def leave(self, name: str) -> None:
+        """Take the last node away, with everything on it."""
+        before = self.state
+        parts = (node.KUBELET, node.AGENT, node.SWITCH, node.DATABASE_SERVER)
+        for part in parts:
+            record = process.known(self.layout, node.process_name(part, name))
+            process.end(record)
+            (self.layout.processes / f"{record.spec.name}.json").unlink()
+        with contextlib.suppress(ApiRefusalError):
+            self.api("DELETE", f"/api/v1/nodes/{name}")
+        for path in (*NETNS_DIRECTORY.glob(f"{self.layout.netns('pod-' + name).name}-*"),
+                     self.layout.netns(name)):  # fmt: skip
+            netns.delete(path)
+        shutil.rmtree(self.layout.node(name).root)
+        self._write_state(before, plan.plan(len(before.nodes) - 1))
+
+    def _write_state(self, before: state.State, hosts: plan.Plan) -> None:
         opening = state.Opening(before.started, before.userspace, before.apiserver.url)
         records = process.records(self.layout)
         state.write(
             self.layout, state.describe(self.layout, hosts, opening, state.Phase.UP, records)
         )
-        return host.name
 
     # --- what is there on a node ---
 
