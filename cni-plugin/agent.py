@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import socket
 import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -102,6 +103,22 @@ class Agent:
         self._store.close()
 
 
+@contextlib.contextmanager
+def _signals() -> Iterator[socket.socket]:
+    """A socket on which a byte comes with SIGTERM or SIGINT.
+
+    The system may hand a signal to any thread. One that went to another than the main thread does
+    not wake that from waiting for a lock; a byte does.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    with reader, writer:
+        yield reader
+
+
 def run(config: Config, checkpoint: Callable[[str], None] = no_checkpoint) -> None:
     """Run the agent until SIGTERM or SIGINT.
 
@@ -109,13 +126,11 @@ def run(config: Config, checkpoint: Callable[[str], None] = no_checkpoint) -> No
         CredentialsError, OSError, sqlite3.Error: it could not start.
     """
     agent = Agent(config, source_of(config), checkpoint)
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    agent.start()
-    _log.info("agent started", node=config.node_name, socket=config.socket)
-    ended.wait()
-    agent.stop()
+    with _signals() as ended:
+        agent.start()
+        _log.info("agent started", node=config.node_name, socket=config.socket)
+        ended.recv(1)
+        agent.stop()
     _log.info("agent stopped", node=config.node_name)
 
 

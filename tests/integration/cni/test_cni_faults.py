@@ -17,6 +17,8 @@ from ovsnet import names
 def node() -> Iterator[TestNode]:
     with TestNode(options={"deadline": 1.5}) as started:
         started.start_agent()
+        # The database tells of the controller's connection up to 5 s late.
+        started.wait(lambda: started.call("STATUS").status == 0, "the connection")
         yield started
 
 
