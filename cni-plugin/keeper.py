@@ -61,6 +61,7 @@ class Keeper:
         self._spoken: dict[Path, tuple[int, list[str]]] = {}
         self._reason: str | None = ""
         self._reason_unconfigured = ""
+        self._unsettled = False
         self._wake = threading.Event()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
@@ -125,7 +126,8 @@ class Keeper:
         if self._reason is not None:
             _log.info("node is set up", node=self._config.node_name, ranges=ranges.text)
             self._reason = None
-        return self._write_configuration()
+        # Open vSwitch may set the port's MAC after us, which flushes its neighbours: look again.
+        return self._write_configuration() and not self._unsettled
 
     def _set_up(self, ranges: NodeRanges) -> Network:
         config = self._config
@@ -134,7 +136,7 @@ class Keeper:
             network = Network(ranges, self._mtu(netlink, ranges), userspace)
             self._bridge(network)
             wanted = Gateway(ranges.gateway, config.cluster, network.mtu)
-            self._gateway(netlink, wanted)
+            self._unsettled = self._gateway(netlink, wanted)
         tunnel_port = config.tunnel_port if config.tunnel else None
         wanted_filter = PacketFilter(ranges, config.cluster, config.masquerade, tunnel_port)
         if self._filter.ensure(wanted_filter):
@@ -197,7 +199,8 @@ class Keeper:
             self._warned.add(warning)
             _log.warning("old Open vSwitch", warning=warning)
 
-    def _gateway(self, netlink: Netlink, wanted: Gateway) -> None:
+    def _gateway(self, netlink: Netlink, wanted: Gateway) -> bool:
+        """Configure the gateway's port; True if something of it had to be changed."""
         present = gateway.read(netlink)
         waited = 0.0
         while present is None:
@@ -212,6 +215,7 @@ class Keeper:
         if messages:
             netlink.run(messages)
             _log.info("gateway configured", changes=[message.purpose for message in messages])
+        return bool(messages)
 
     def _heal_handlers(self) -> None:
         """Make ovs-vswitchd count its processors again if it has no upcall handlers.
