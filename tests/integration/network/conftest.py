@@ -75,10 +75,11 @@ def pods(lab: Lab) -> dict[str, PodPlace]:
 def broken() -> Iterator[Lab]:
     """A sandbox of two nodes for tests that break things, and mend them at their end.
 
-    Its controller compares all flows every second, and its agents have less patience than usual.
+    Its controller compares all flows every second, its agents have less patience than usual,
+    and an address rests for no time, so that nothing but their turn keeps it unused.
     """
     for made in _sandbox("b", 2, "--audit", _AUDIT):
-        made.configure_agents(deadline=2.0, housekeeping=0.5)
+        made.configure_agents(deadline=2.0, housekeeping=0.5, quarantine=0.0)
         made.pods([("c1", "node1"), ("d1", "node1"), ("c2", "node2")])
         yield made
 

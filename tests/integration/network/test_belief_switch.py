@@ -19,15 +19,22 @@ from ovsnet.names import ROUTER_MAC, Table, datapath_id, host_mac, port_name
 from ovsnet.sandbox import netns
 from ovsnet.sandbox.openvswitch import OpenVSwitch
 
-FREE4, FREE6 = IPv4Address("10.244.0.200"), "fd00:10:244::c8"
-ELSEWHERE = IPv4Address("10.244.1.200")
+
+def free(pod: Place) -> IPv4Address:
+    """An address of the range of a pod's node that no pod has."""
+    return IPv4Address(pod.ipv4.packed[:3] + bytes([200]))
+
+
+def free_beside(address: IPv4Address) -> str:
+    """The IPv6 address that goes with it."""
+    return f"fd00:10:244:{address.packed[2]:x}::c8"
 
 
 @contextlib.contextmanager
 def strange_port(lab: Lab, name: str, mac: str, claimed: IPv4Address) -> Iterator[Place]:
     """Somebody with root's rights on node1 adds a port to the bridge, with a host behind it."""
     node = lab.underlay("node1")
-    place = Place("stranger", lab.layout.netns("stranger"), "eth0", claimed, FREE6)
+    place = Place("stranger", lab.layout.netns("stranger"), "eth0", claimed, free_beside(claimed))
     netns.create(place.netns)
     try:
         peer = ("peer", "name", "eth0", "address", pod_side(claimed), "netns", place.netns.name)
@@ -77,7 +84,7 @@ def expect_cut_off(lab: Lab, pods: dict[str, PodPlace], stranger: Place) -> None
             seen.send("b1", datagram(b1.mac, ROUTER_MAC, source, address, wanted))
         for last in (mark(), mark()):
             honest = datagram(b1.mac, ROUTER_MAC, b1.ipv4, pods["a2"].ipv4, last)
-            seen.wait(last, ["a2"], partial(seen.send, "b1", honest))
+            seen.wait([last], ["a2"], partial(seen.send, "b1", honest))
         # Ports are read in turn, so the stranger's packets were taken in before the second round.
         assert seen.where(forged) == set()
         assert "stranger" not in seen.where(wanted)
@@ -104,11 +111,11 @@ def expect_refused(lab: Lab, port: str, reason: Reason, since: int) -> None:
 def case(lab: Lab, pods: dict[str, PodPlace], request: pytest.FixtureRequest) -> tuple[str, str]:
     """The name and MAC of a port that must not be believed."""
     a1, a2 = pods["a1"], pods["a2"]
-    good = host_mac(FREE4)
+    good = host_mac(free(a1))
     return {
         Reason.NO_SUCH_POD: (f"x{secrets.token_hex(4)}", good),
         Reason.OTHER_NODE: (port_name("lab", "a2", a2.uid), good),
-        Reason.OUT_OF_RANGE: (port_name("lab", "a1", a1.uid, 1), host_mac(ELSEWHERE)),
+        Reason.OUT_OF_RANGE: (port_name("lab", "a1", a1.uid, 1), host_mac(free(a2))),
         Reason.NO_ADDRESS: (port_name("lab", "a1", a1.uid, 1), "02:00:00:00:00:07"),
     }[request.param]
 
@@ -130,7 +137,7 @@ def test_a_port_that_lies_is_cut_off_and_named(
     lab: Lab, pods: dict[str, PodPlace], case: tuple[str, str], reason: Reason
 ) -> None:
     name, mac = case
-    claimed = ELSEWHERE if reason is Reason.OUT_OF_RANGE else FREE4
+    claimed = free(pods["a2" if reason is Reason.OUT_OF_RANGE else "a1"])
     since = lab.log_size("controller")
     with strange_port(lab, name, mac, claimed) as stranger:
         expect_refused(lab, name, reason, since)
@@ -156,7 +163,7 @@ def test_a_port_with_anothers_address_does_not_get_its_packets(
                 token = mark()
                 a2 = pods["a2"]
                 packet = datagram(a2.mac, ROUTER_MAC, a2.ipv4, b1.ipv4, token)
-                seen.wait(token, ["b1"], lambda: seen.send("a2", packet))
+                seen.wait([token], ["b1"], lambda: seen.send("a2", packet))
                 assert "stranger" not in seen.where(token)
         wait_for(lambda: not refused(lab, old), "the pod's own port to be believed again")
         assert made.run("ping", "-n", "-c", "1", "-W", "2", str(b1.ipv4))

@@ -21,7 +21,7 @@ from ovsnet.names import ROUTER_MAC, TUNNEL_KEY, host_mac, link_local, pod_mac
 NEIGHBOURS = ("b1", "a2", "a3", "node1", "node2", "outside")
 ALL_NODES, ALL_NODES_MAC = "ff02::1", "33:33:00:00:00:01"
 VXLAN_PORT = 4789
-AT_ONCE = 48
+AT_ONCE = 32
 LARGE = 1280
 """Userspace Open vSwitch takes a first fragment of less than 1200 bytes for an attack."""
 
@@ -42,21 +42,24 @@ class Scene:
     def send(self, *packets: bytes) -> None:
         """Send packets as the attacker, so few at a time that the switch's queue holds them."""
         for batch in range(0, len(packets), AT_ONCE):
-            for packet in packets[batch : batch + AT_ONCE]:
+            self.everything_has_arrived(*packets[batch : batch + AT_ONCE])
+
+    def everything_has_arrived(self, *before: bytes) -> None:
+        """Send these packets, and return when honest ones behind them have come to every place.
+
+        A full queue loses its end. So if the honest ones are lost all are sent again.
+        """
+        tokens = {4: mark(), 6: mark()}
+
+        def send() -> None:
+            for packet in before:
                 self.taps.send("a1", packet)
-            self.everything_has_arrived()
-
-    def everything_has_arrived(self) -> None:
-        """Return when honest packets that are sent now have come to every place."""
-        for version in (4, 6):
-            token = mark()
-
-            def send(token: bytes = token, version: int = version) -> None:
+            for version, token in tokens.items():
                 for name in NEIGHBOURS:
                     target = self.places[name].address(version)
                     self.taps.send("a1", self.honest(target, token, version))
 
-            self.taps.wait(token, NEIGHBOURS, send)
+        self.taps.wait(tokens.values(), NEIGHBOURS, send)
 
     def honest(self, target: object, token: bytes, version: int = 4, **kw: int) -> bytes:
         source = self.attacker.address(version)
@@ -426,7 +429,7 @@ def test_honest_packets_of_the_same_make_arrive(scene: Scene, name: str, version
         packet = frames.ip(source, target, protocol, body)
         scene.taps.send("a1", frames.ethernet(ROUTER_MAC, scene.attacker.mac, kind, packet))
         places = {name} if name != "outside" else {"outside", "node1"}
-        scene.taps.wait(token, places)
+        scene.taps.wait([token], places)
         # The target may answer with the mark in it.
         assert scene.taps.where(token) - {"a1"} == places
 
@@ -448,7 +451,7 @@ def test_honest_fragments_and_options_arrive(scene: Scene, name: str) -> None:
     for packet in packets:
         scene.taps.send("a1", frames.ethernet(ROUTER_MAC, scene.attacker.mac, frames.IPV4, packet))
     for token in (first, second, optional):
-        scene.taps.wait(token, [name])
+        scene.taps.wait([token], [name])
         assert scene.taps.where(token) - {"a1"} == {name}
 
 
@@ -462,7 +465,7 @@ def test_protocol_zero_changes_nothing_for_the_packets_after_it(scene: Scene, na
         scene.taps.forget()
         token = mark()
         scene.taps.send("a1", scene.honest(target, token))
-        scene.taps.wait(token, [name])
+        scene.taps.wait([token], [name])
         (arrived,) = scene.taps[name].has(token)
         assert arrived[:12] == frames.mac(scene.pods[name].mac) + frames.mac(ROUTER_MAC)
         hops = 1 if name == "b1" else 2
@@ -495,7 +498,7 @@ def expect_only(scene: Scene, token: bytes, sender: Place, places: set[str]) -> 
         target = scene.pods["b1"].address(version)
         honest = through_the_tunnel(scene, scene.pods["a3"].address(version), target, last)
         vxlan(scene, scene.lab.underlay("node3"), honest)
-        scene.taps.wait(last, ["b1"])
+        scene.taps.wait([last], ["b1"])
     # What a switch passes on comes behind what it has passed on before.
     scene.everything_has_arrived()
     assert scene.taps.where(token) == places
@@ -507,7 +510,7 @@ def test_a_node_may_speak_for_its_own_pods(scene: Scene, version: int) -> None:
     a3, a1 = scene.pods["a3"].address(version), scene.pods["a1"].address(version)
     node3 = scene.lab.underlay("node3")
     vxlan(scene, node3, through_the_tunnel(scene, a3, a1, token))
-    scene.taps.wait(token, ["a1"])
+    scene.taps.wait([token], ["a1"])
     expect_only(scene, token, node3, {"a1"})
 
 
@@ -602,7 +605,7 @@ def test_another_nodes_pods_do_not_come_through_the_host(scene: Scene, version: 
         scene.taps.send("node1", datagram(own_mac, ROUTER_MAC, source, target, forged))
     source = gateway.address(version)
     scene.taps.send("node1", datagram(own_mac, ROUTER_MAC, source, target, honest))
-    scene.taps.wait(honest, ["a1"])
+    scene.taps.wait([honest], ["a1"])
     assert scene.taps.where(forged) == set()
 
 
@@ -624,6 +627,6 @@ def test_a_pod_cannot_pass_for_its_node_at_another_nodes_tunnel(
             scene.taps.send("a1", scene.honest(address, wrapped, outer, dport=VXLAN_PORT))
         # To the next port it would get as far as the node.
         scene.taps.send("a1", scene.honest(address, harmless, outer, dport=VXLAN_PORT + 1))
-    scene.taps.wait(harmless, ["fabric of node2"])
+    scene.taps.wait([harmless], ["fabric of node2"])
     scene.everything_has_arrived()
     assert scene.taps.where(token) <= {"node1", "a1"}

@@ -12,7 +12,7 @@ import secrets
 import select
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import frames
@@ -90,11 +90,14 @@ class Taps:
         return {name for name, tap in self._taps.items() if tap.has(token)}
 
     def wait(
-        self, token: bytes, names: Iterable[str], send: Callable[[], None] | None = None
+        self,
+        tokens: Collection[bytes],
+        names: Iterable[str],
+        send: Callable[[], None] | None = None,
     ) -> None:
-        """Wait until a marked packet has arrived at all of these places.
+        """Wait until packets with each of these marks have arrived at all of these places.
 
-        `send` sends it, and is called again where the first was lost on a crowded machine.
+        `send` sends them, and is called again where some were lost on a crowded machine.
         """
         wanted = set(names)
         for _ in range(_ATTEMPTS):
@@ -102,10 +105,11 @@ class Taps:
                 send()
             deadline = time.monotonic() + _PATIENCE
             while (left := deadline - time.monotonic()) > 0:
-                if wanted <= self.where(token):
+                if all(wanted <= self.where(token) for token in tokens):
                     return
                 select.select([tap.socket for tap in self._taps.values()], [], [], left)
-        raise AssertionError(f"a packet has not come to {wanted - self.where(token)}")
+        missing = {name for token in tokens for name in wanted - self.where(token)}
+        raise AssertionError(f"a packet has not come to {missing}")
 
 
 @contextlib.contextmanager
