@@ -22,11 +22,11 @@ test: install lint unit integration ## Run every check: style, types, layers, un
 
 .PHONY: unit
 unit: install ## Run the unit tests (no root needed)
-	$(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit
 
 .PHONY: integration
 integration: install ## Run the integration tests (root; real Open vSwitch in network namespaces)
-	$(BIN)/python -m pytest -q tests/integration
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/integration
 
 .PHONY: bench
 bench: install ## Measure the hot paths against their baselines

@@ -218,7 +218,7 @@ class TestNode:
             "chain": [],
             "socket": str(self.directory / "agent.sock"),
             "state_dir": str(self.state.parent),
-            "deadline": 5.0,
+            "deadline": 15.0,
             "housekeeping": 0.5,
         } | (options or {})
 
