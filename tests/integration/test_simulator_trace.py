@@ -9,7 +9,9 @@ from __future__ import annotations
 import itertools
 import os
 import random
+from concurrent.futures import ProcessPoolExecutor
 from ipaddress import ip_address, ip_network
+from multiprocessing import get_context
 
 import msgspec
 import pytest
@@ -40,7 +42,10 @@ def switch():
 
 @pytest.fixture(scope="module")
 def generated():
-    return pool()
+    # What hypothesis generates depends on the modules that are loaded, of which a whole run of
+    # the tests has more than this file alone: in a fresh process it is the same every time.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+        return fresh.submit(pool).result()
 
 
 @pytest.mark.parametrize("batch", range(10))
