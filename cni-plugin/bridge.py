@@ -21,9 +21,8 @@ _MAX_BACKOFF_MS = 1000
 
 @dataclass(frozen=True)
 class Tunnel:
-    """The overlay's port."""
+    """The overlay's port; `port` is its UDP port. Peers and keys come with the flows."""
 
-    key: int
     port: int
 
 

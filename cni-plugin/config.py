@@ -57,9 +57,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         int, msgspec.Meta(ge=0, le=65535, description="MTU of pods; 0: found from the underlay.")
     ] = 0
     tunnel: Annotated[bool, _option("Make the overlay's port.")] = True
-    tunnel_key: Annotated[
-        int, msgspec.Meta(ge=0, lt=1 << 24, description="VXLAN network identifier.")
-    ] = names.TUNNEL_KEY
     tunnel_port: Annotated[
         int, msgspec.Meta(ge=1, le=65535, description="UDP port of the overlay.")
     ] = 4789

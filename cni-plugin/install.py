@@ -16,7 +16,8 @@ _MOST_SHEBANG = 255
 _CAPABILITIES: dict[str, dict[str, Any]] = {
     "portmap": {"capabilities": {"portMappings": True}, "snat": True},
     "bandwidth": {"capabilities": {"bandwidth": True}},
-    "tuning": {"capabilities": {"mac": True}},
+    # Not its capability to change the MAC: the spoof guard would drop all the pod sends.
+    "tuning": {},
 }
 
 

@@ -175,7 +175,7 @@ class Keeper:
             config.controllers,
             network.ranges.gateway.pod_mac,
             network.mtu,
-            Tunnel(config.tunnel_key, config.tunnel_port) if config.tunnel else None,
+            Tunnel(config.tunnel_port) if config.tunnel else None,
             self._tables,
         )
         present = bridge.read(self._database, config.bridge)
