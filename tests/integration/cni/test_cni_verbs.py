@@ -91,7 +91,13 @@ def test_the_same_add_again_gives_the_same(node: TestNode, pod: Pod) -> None:
 def test_an_add_whose_port_was_lost_is_done_anew(node: TestNode, pod: Pod) -> None:
     node.add(pod)
     node.run("ip", "link", "delete", pod.port)
-    node.add(pod)
+    # The userspace datapath at times receives nothing on an interface that is made anew under a
+    # name that it lost milliseconds ago. The ADD then asks to be tried again, as kubelet does,
+    # and takes another name.
+    first = node.call("ADD", pod)
+    if first.status:
+        assert first.code == 11, first
+        node.add(pod)
     assert node.call("CHECK", pod).status == 0
 
 
