@@ -9,7 +9,6 @@ connects is answered from there.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -193,7 +192,9 @@ def _pod(node: int, pod: int) -> dict[str, Any]:
 
 
 def _megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    """Resident memory now; the peak that getrusage tells may be that of the parent process."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1000
 
 
 if __name__ == "__main__":
