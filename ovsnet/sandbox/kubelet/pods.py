@@ -290,7 +290,7 @@ class Pods:
         await self._persist(lambda: self._client.delete(_path(pod), _uid(pod), 0))
 
     async def _report(self, pod: Object, report: Object) -> None:
-        await self._persist(lambda: self._client.patch_status(_path(pod), report))
+        await self._persist(lambda: self._client.patch_status(_path(pod), report, _uid(pod)))
 
     async def _persist(self, request: Callable[[], Coroutine[Any, Any, Object]]) -> None:
         """Make a request until the server takes it; a pod that is gone needs none."""

@@ -48,6 +48,19 @@ def _sandbox(letter: str, nodes: int, *extra: str) -> Iterator[Lab]:
         lab.down()
 
 
+def _introduce(pods: dict[str, PodPlace]) -> None:
+    """Let pods of different nodes speak to each other once.
+
+    Userspace Open vSwitch loses the first packet to a node whose link-layer address it does not
+    know yet; the tests are about all the others.
+    """
+    for source in pods.values():
+        for target in pods.values():
+            if source.node != target.node:
+                ping = ("ping", "-n", "-c", "5", "-i", "0.05", "-W", "1", target.address(4))
+                source.run(*ping, check=False)
+
+
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """A sandbox of three nodes in which nothing is broken."""
@@ -56,17 +69,9 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def pods(lab: Lab) -> dict[str, PodPlace]:
-    """Two pods on node1 and node2 each, one on node3, who have all spoken to each other once.
-
-    Userspace Open vSwitch loses the first packet to a node whose link-layer address it does not
-    know yet; the tests are about all the others.
-    """
+    """Two pods on node1 and node2 each, one on node3, who have all spoken to each other once."""
     made = lab.pods(_PODS.items())
-    for source in made.values():
-        for target in made.values():
-            if source.node != target.node:
-                source.run("ping", "-n", "-c", "5", "-i", "0.05", "-W", "1", target.address(4),
-                           check=False)  # fmt: skip
+    _introduce(made)
     expect_exact_flows(lab)
     return made
 
@@ -80,7 +85,7 @@ def broken() -> Iterator[Lab]:
     """
     for made in _sandbox("b", 2, "--audit", _AUDIT):
         made.configure_agents(deadline=2.0, housekeeping=0.5, quarantine=0.0)
-        made.pods([("c1", "node1"), ("d1", "node1"), ("c2", "node2")])
+        _introduce(made.pods([("c1", "node1"), ("d1", "node1"), ("c2", "node2")]))
         yield made
 
 
