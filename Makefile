@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TREE := build/tree
 DEBIAN := openvswitch-switch containernetworking-plugins nftables iproute2 iputils-ping \
-	ethtool procps util-linux python3-venv
+	ethtool procps util-linux iptables iperf3 python3-venv
 
 .DEFAULT_GOAL := help
 .PHONY: help
