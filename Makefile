@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TREE := build/tree
-DEBIAN := openvswitch-switch containernetworking-plugins nftables iproute2 iputils-ping \
+DEBIAN := openvswitch-switch containernetworking-plugins nftables iproute2 iputils-arping iputils-ping \
 	ethtool procps util-linux iptables iperf3 python3-venv
 
 .DEFAULT_GOAL := help
