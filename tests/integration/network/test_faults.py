@@ -353,9 +353,31 @@ def test_a_pod_of_the_same_name_follows_at_once(whole: Lab, c1: PodPlace, c2: Po
     whole.pods([("again", "node1")])
     for _ in range(3):
         whole.api("DELETE", f"{path}/again", {"gracePeriodSeconds": 0})
-        whole.post_pod("again", "node1")
-    made = whole.running(["again"])["again"]
-    expect_reach(made, c1, c2)
+        made = whole.pods([("again", "node1")])["again"]
+        expect_reach(made, c1, c2)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the agent lets the last ADD of a pod's name win, whichever pod it is for"
+)
+def test_a_late_add_of_a_pod_that_is_gone_takes_nothing_from_the_pod_that_followed(
+    whole: Lab, c1: PodPlace
+) -> None:
+    """A kubelet still works on the pod that was deleted by force while its successor runs."""
+    with whole.stopped("kubelet-node1"):
+        uid = whole.post_pod("again", "node1")["metadata"]["uid"]
+        late = whole.container("node1", NAMESPACE, "again", str(uuid.uuid4()))
+        running = whole.container("node1", NAMESPACE, "again", uid)
+        try:
+            added = whole.plugin("node1", "ADD", running)
+            assert added.status == 0
+            assert whole.plugin("node1", "ADD", late).code == TRY_AGAIN_LATER
+            address = added.output["ips"][0]["address"].split("/")[0]
+            assert c1.run("ping", "-n", "-c", "1", "-W", "2", address)
+        finally:
+            for target in (late, running):
+                whole.plugin("node1", "DEL", target)
+                netns.delete(target_path(target))
 
 
 def test_an_older_leader_cannot_write(whole: Lab, c1: PodPlace, c2: PodPlace) -> None:
