@@ -287,6 +287,16 @@ class TestNode:
         if ready:
             self.wait(self.is_ready, "the agent to be ready")
 
+    @contextlib.contextmanager
+    def agent_held(self) -> Iterator[None]:
+        """The agent does nothing for the time of the block."""
+        assert self._agent is not None
+        self._agent.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._agent.send_signal(signal.SIGCONT)
+
     def is_ready(self) -> bool:
         assert self._agent is not None
         assert self._agent.poll() is None, self.log()

@@ -125,8 +125,10 @@ def test_what_others_undo_is_done_again(
 
     node.wait(lambda: all(part in state() for part in COMPLETE), "the node to be whole")
     before = state()
-    node.run(*damage)
-    assert state() != before
+    # Held still meanwhile, for the agent may repair the damage before anybody has seen it.
+    with node.agent_held():
+        node.run(*damage)
+        assert state() != before
     node.wait(lambda: state() == before, f"the repair of {damage}")
     if repaired:
         node.run(*repaired)

@@ -17,12 +17,14 @@ def interrupt(sandbox: Sandbox, step: str, how: signal.Signals) -> subprocess.Po
     """Start a sandbox and send its `up` a signal when it reports this step."""
     process = sandbox.start("up", "--nodes", "2")
     assert process.stderr is not None
+    said: list[str] = []
     for line in process.stderr:
+        said.append(line)
         if step in line:
             process.send_signal(how)
             break
     else:
-        pytest.fail(f"`up` never said {step!r}")
+        pytest.fail(f"`up` never said {step!r}, but: {''.join(said)}")
     process.communicate(timeout=60)
     return process
 
