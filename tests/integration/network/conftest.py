@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sandbox_lab import Lab, PodPlace, wait_for
+from places import Place, PodPlace, wait_for
+from sandbox_lab import Lab
+from scene import Scene
 from switch_state import expect_exact_flows
+from wire import taps
 
 from ovsnet.sandbox.layout import RUN_DIRECTORY
 
@@ -103,3 +106,24 @@ def whole(broken: Lab) -> Iterator[Lab]:
             lambda name=name: broken.leftovers(name) == before[name],
             lambda name=name: f"{name} to be as before: {broken.leftovers(name)}, {before[name]}",
         )
+
+
+@pytest.fixture(scope="session")
+def _watched(lab: Lab, pods: dict[str, PodPlace]) -> Iterator[Scene]:
+    places: dict[str, Place] = {
+        **pods,
+        **{name: lab.host(name) for name in lab.nodes},
+        "outside": lab.outside,
+        "fabric of node2": lab.underlay("node2"),
+    }
+    with taps(places) as opened:
+        found = Scene(lab, pods, opened, places)
+        found.everything_has_arrived()
+        yield found
+
+
+@pytest.fixture
+def scene(_watched: Scene) -> Scene:
+    """All pods and nodes, watched; nothing that came before the test counts."""
+    _watched.taps.forget()
+    return _watched

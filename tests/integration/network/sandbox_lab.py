@@ -16,100 +16,24 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+from places import SECONDS, Place, PodPlace, pod_place, wait_for
+from programs import AGENT_THAT_DIES, API_SERVER_WITH_CHOSEN_UIDS, UID_ANNOTATION
 
 from ovsnet.names import RESERVED_PORTS
 from ovsnet.sandbox import agent, cluster, fabric, netns, node, plan, process, state, teardown
 from ovsnet.sandbox.kubelet.sandboxes import Sandbox, Stage, Store, Target
 from ovsnet.sandbox.layout import CONTROL, FABRIC, NETNS_DIRECTORY, OUTSIDE, Layout, layout
 
-T = TypeVar("T")
-
 _WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 NAMESPACE = "lab"
-UID_ANNOTATION = "tests/uid"
-SECONDS = 20.0
-
-_API_SERVER_WITH_CHOSEN_UIDS = f"""
-from ovsnet.sandbox.apiserver import __main__, registry
-defaults = registry.set_defaults
-def with_uid(kind, obj):
-    defaults(kind, obj)
-    uid = (obj["metadata"].get("annotations") or {{}}).get({UID_ANNOTATION!r})
-    if uid:
-        obj["metadata"]["uid"] = uid
-registry.set_defaults = with_uid
-__main__.main()
-"""
-
-_AGENT_THAT_DIES = """
-import os, signal, sys
-from pathlib import Path
-from ovsnet import logs
-from ovsnet.cni import agent, config
-logs.configure(sys.stderr)
-def checkpoint(step):
-    if step == {step!r}:
-        os.kill(os.getpid(), signal.SIGKILL)
-agent.run(config.load(Path({file!r})), checkpoint)
-"""
-
-
-def wait_for(check: Callable[[], T], what: str | Callable[[], str], seconds: float = SECONDS) -> T:
-    """The first true value of `check`; fails in words when there is none in time."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = check()
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            words = what if isinstance(what, str) else what()
-            raise AssertionError(f"waited {seconds:g} s in vain for {words}")
-        time.sleep(0.02)
-
-
-@dataclass(frozen=True)
-class Place:
-    """A network namespace with addresses: a pod, a node, the outside."""
-
-    name: str
-    netns: Path
-    interface: str
-    ipv4: IPv4Address
-    ipv6: IPv6Address
-
-    def address(self, version: int) -> str:
-        return str(self.ipv4 if version == 4 else self.ipv6)
-
-    def within(self, work: Callable[[], T]) -> T:
-        return netns.within(self.netns, work)
-
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = self.within(
-            lambda: subprocess.run(command, capture_output=True, text=True, check=False)
-        )
-        assert not check or done.returncode == 0, (self.name, command, done.stdout, done.stderr)
-        return done
-
-
-@dataclass(frozen=True)
-class PodPlace(Place):
-    """A pod's namespace, and whose it is."""
-
-    node: str = ""
-    uid: str = ""
-    container: str = ""
-
-    @property
-    def mac(self) -> str:
-        return "0a:58:" + self.ipv4.packed.hex(":")
 
 
 class CommandError(Exception):
@@ -152,7 +76,7 @@ class Lab:
 
         def api_server(*args: Any) -> process.Spec:
             spec = original_api(*args)
-            command = (sys.executable, "-c", _API_SERVER_WITH_CHOSEN_UIDS, *spec.command[3:])
+            command = (sys.executable, "-c", API_SERVER_WITH_CHOSEN_UIDS, *spec.command[3:])
             return process.Spec(spec.name, command, spec.netns, spec.environment)
 
         def controller(*args: Any) -> process.Spec:
@@ -251,7 +175,7 @@ class Lab:
 
         found = wait_for(all_run, f"pods {', '.join(names)[:200]} to run", seconds)
         sandboxes = {s.target.uid: s for n in self.nodes for s in self.sandboxes(n)}
-        return {name: _pod_place(item, sandboxes) for name, item in found.items()}
+        return {name: pod_place(item, sandboxes) for name, item in found.items()}
 
     def delete_pods(self, names: Iterable[str], namespace: str = NAMESPACE) -> None:
         """Delete pods and wait until nothing of them is in the API."""
@@ -337,7 +261,7 @@ class Lab:
 
     def agent_that_dies_at(self, name: str, step: str) -> None:
         file = str(self.layout.node(name).agent / "agent.toml")
-        program = _AGENT_THAT_DIES.format(step=step, file=file)
+        program = AGENT_THAT_DIES.format(step=step, file=file)
         self.restart_with(f"agent-{name}", sys.executable, "-c", program)
 
     def alive(self, name: str) -> bool:
@@ -555,18 +479,3 @@ class Lab:
             )
         )
         return Execution(done.returncode, json.loads(done.stdout) if done.stdout.strip() else {})
-
-
-def _pod_place(item: dict[str, Any], sandboxes: Mapping[str, Sandbox]) -> PodPlace:
-    uid = item["metadata"]["uid"]
-    addresses = [ip_address(entry["ip"]) for entry in item["status"]["podIPs"]]
-    target = sandboxes[uid].target
-    return PodPlace(
-        f"{item['metadata']['namespace']}/{item['metadata']['name']}",
-        Path(target.netns),
-        "eth0",
-        *addresses,
-        node=item["spec"]["nodeName"],
-        uid=uid,
-        container=target.container_id,
-    )

@@ -10,7 +10,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from sandbox_lab import CommandError, Lab, wait_for
+from places import wait_for
+from sandbox_lab import CommandError, Lab
 
 from ovsnet.api import NODE, POD
 from ovsnet.api.decode import read_page

@@ -10,7 +10,8 @@ from ipaddress import IPv4Address
 
 import frames
 import pytest
-from sandbox_lab import Lab, Place, PodPlace, wait_for
+from places import Place, PodPlace, wait_for
+from sandbox_lab import Lab
 from switch_state import dump, expect_exact_flows, ports
 from wire import datagram, mark, taps
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sandbox_lab import NAMESPACE, Lab, PodPlace, wait_for
+from places import PodPlace, wait_for
+from sandbox_lab import NAMESPACE, Lab
 from switch_state import ages, compare, desired, dump, expect_exact_flows, stamp
 
 from ovsnet.names import GATEWAY_PORT, Table, port_name

@@ -7,7 +7,8 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from sandbox_lab import NAMESPACE, CommandError, Lab, PodPlace, wait_for
+from places import PodPlace, wait_for
+from sandbox_lab import NAMESPACE, CommandError, Lab
 from switch_state import dump, expect_exact_flows
 
 from ovsnet.sandbox import netns, node

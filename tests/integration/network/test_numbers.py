@@ -6,7 +6,8 @@ import itertools
 import socket
 from collections.abc import Iterable
 
-from sandbox_lab import NAMESPACE, Lab, Place, PodPlace, wait_for
+from places import Place, PodPlace, wait_for
+from sandbox_lab import NAMESPACE, Lab
 from switch_state import expect_exact_flows
 
 from ovsnet.names import IFNAMSIZ, port_name, port_names

@@ -9,7 +9,8 @@ import re
 import socket
 
 import pytest
-from sandbox_lab import Lab, Place, PodPlace
+from places import Place, PodPlace
+from sandbox_lab import Lab
 
 POD_MTU = 1450
 HEADERS = {4: 28, 6: 48}

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import frames
-from sandbox_lab import Place
+from places import Place
 
 _ETH_P_ALL = 3
 _LONGEST = 65535
