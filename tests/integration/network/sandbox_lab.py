@@ -307,11 +307,19 @@ class Lab:
 
     def status(self) -> dict[str, Any]:
         """What the controller says of itself."""
+        document: dict[str, Any] = json.loads(self._ask_controller("/status"))
+        return document
 
-        def ask() -> dict[str, Any]:
-            with _WITHOUT_PROXY.open(f"{self.state.controller.url}/status", timeout=5) as answer:
-                document: dict[str, Any] = json.loads(answer.read())
-                return document
+    def metric(self, sample: str) -> float:
+        """One of the controller's samples, named with its labels; 0 if there is none."""
+        lines = self._ask_controller("/metrics").decode().splitlines()
+        found = [line.rpartition(" ")[2] for line in lines if line.startswith(f"{sample} ")]
+        return float(found[0]) if found else 0.0
+
+    def _ask_controller(self, path: str) -> bytes:
+        def ask() -> bytes:
+            with _WITHOUT_PROXY.open(f"{self.state.controller.url}{path}", timeout=5) as answer:
+                return bytes(answer.read())
 
         return self.control.within(ask)
 

@@ -99,6 +99,8 @@ def expect_refused(lab: Lab, port: str, reason: Reason, since: int) -> None:
     line = lab.wait_for_log("controller", f"port refused.*{port}", since)
     assert "node=node1" in line
     assert str(reason) in line
+    assert lab.metric('ovsnet_node_ports_refused{node="node1"}') >= 1
+    assert lab.metric(f'ovsnet_ports_refused{{reason="{reason}"}}') >= 1
     number = next(p.ofport for p in ports(lab, "node1") if p.name == port)
     assert not [
         each.flow
@@ -184,6 +186,7 @@ def test_a_switch_that_is_no_nodes_gets_no_flows(
     lab: Lab, pods: dict[str, PodPlace], name: str, number: int, complaint: str
 ) -> None:
     since = lab.log_size("controller")
+    before = lab.metric("ovsnet_switches_turned_away_total")
     control = lab.control
     with OpenVSwitch(control.netns.name) as stranger:
         stranger.vsctl(
@@ -194,6 +197,7 @@ def test_a_switch_that_is_no_nodes_gets_no_flows(
         )
         line = lab.wait_for_log("controller", "switch turned away", since)
         assert complaint in line
+        assert lab.metric("ovsnet_switches_turned_away_total") > before
         assert stranger.ofctl("dump-flows", "br-int").count("actions=") == 0
     assert all(node["session"] == "steady" for node in lab.status()["nodes"])
     expect_exact_flows(lab)
