@@ -89,6 +89,7 @@ def uses() -> Iterator[Use]:
     yield Use(node_flows.conntrack_verdicts)
     yield Use(node_flows.past_empty_tables)
     yield Use(node_flows.unroutable)
+    yield Use(node_flows.no_relay)
     for address in WEB.addresses:
         yield Use(pod_flows.to_pod, (WEB, address))
     for address in gateway.addresses:

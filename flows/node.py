@@ -62,6 +62,7 @@ CT_ZONE = 0xFFF0
 LAST = 0
 OTHERWISE = 50
 USUAL = 100
+SOONER = 150
 BEFORE = 200
 FIRST = 300
 
@@ -108,6 +109,7 @@ def _flows(node: Node) -> Iterator[Flow]:
     yield from conntrack_verdicts()
     yield from past_empty_tables()
     yield from unroutable()
+    yield no_relay()
     yield replies_skip_ingress_policy()
     yield from commit_new()
     yield send()
@@ -269,6 +271,13 @@ def unroutable() -> Iterator[Flow]:
     """Multicast, broadcast and link-local destinations: the pod network has no broadcast domain."""
     for network in _UNROUTABLE:
         yield Flow(Table.ROUTE, FIRST, match(*destination(network)))
+
+
+def no_relay() -> Flow:
+    """Tunnel packets to anything but this node's pods and gateway. Every node has ways of its own
+    to other nodes and to the world; one that was taken over does not get this one's.
+    """
+    return Flow(Table.ROUTE, SOONER, match(in_port(TUNNEL_OFPORT)))
 
 
 def to_gateway(address: IPAddress, gateway_mac: int) -> Flow:

@@ -177,11 +177,12 @@ def _subject(exact: Mapping[Field, int]) -> tuple[str, set[Field]]:
 def _condition(term: Term, ports: PortNames) -> str:
     field, value, mask = term.field, term.value, term.mask
     if field is Field.IN_PORT:
-        return f"in by {_port(value, ports)}"
+        where = _port(value, ports) if mask is None else f"ports {_value(field, value, mask)}"
+        return f"in by {where}"
     if field is Field.CT_STATE:
         return _connection(value, field.full if mask is None else mask)
     if field is Field.CONJ_ID:
-        return f"every clause of conjunction {value} holds"
+        return f"every clause of conjunction {_value(field, value, mask)} holds"
     noted = _notes(field, value, field.full if mask is None else mask, ports)
     if noted:
         return ", ".join(noted)

@@ -307,6 +307,25 @@ def test_a_node_speaks_for_its_own_pods_only(
 
 
 @pytest.mark.parametrize(
+    ("to", "at"),
+    [
+        (WEB.v4, ["pod-11"]),
+        ("10.244.1.1", ["host-1"]),
+        ("10.244.1.200", []),
+        ("10.244.3.9", []),
+        ("10.244.9.9", []),
+        ("172.18.0.1", []),
+        ("203.0.113.7", []),
+    ],
+)
+def test_no_node_is_another_ones_way_to_the_world(to: str, at: list[str]) -> None:
+    packet = tcp("10.244.2.6", to, 40000, 80).through_tunnel(
+        TUNNEL_OFPORT, TUNNEL_KEY, "172.18.0.2", "172.18.0.1"
+    )
+    assert [a.at for a in carried(1, packet)] == at
+
+
+@pytest.mark.parametrize(
     ("source", "passes"),
     [
         ("10.244.1.1", True),
