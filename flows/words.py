@@ -188,6 +188,8 @@ def _condition(term: Term, ports: PortNames) -> str:
         return ", ".join(noted)
     if field in _FIELDS:
         return f"{_FIELDS[field]} {_value(field, value, mask)}"
+    if mask is not None:
+        return f"{field.text}={_value(field, value, mask)}"
     return print_match((term,), ports)
 
 
