@@ -22,6 +22,16 @@ class PodRef(NamedTuple):
         return f"{self.namespace}/{self.name}"
 
 
+class PolicyRef(NamedTuple):
+    """What names a policy: namespace and name."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
 class Phase(StrEnum):
     """A pod's phase (Pod API, `status.phase`)."""
 
@@ -73,6 +83,131 @@ class Pod(msgspec.Struct, frozen=True):
     def terminated(self) -> bool:
         """Whether its containers have ended for good (Pod API, phases Succeeded and Failed)."""
         return self.phase in (Phase.SUCCEEDED, Phase.FAILED)
+
+
+class Protocol(StrEnum):
+    """A protocol that a port of a policy may name (NetworkPolicyPort, `protocol`)."""
+
+    TCP = "TCP"
+    UDP = "UDP"
+    SCTP = "SCTP"
+
+
+class Direction(StrEnum):
+    """A direction of traffic as seen by the pods that a policy selects (`policyTypes`)."""
+
+    INGRESS = "Ingress"
+    EGRESS = "Egress"
+
+
+class RuleRef(NamedTuple):
+    """One rule of a policy: `index` counts the rules of its direction from 0."""
+
+    policy: PolicyRef
+    direction: Direction
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.policy} {self.direction.lower()} rule {self.index + 1}"
+
+
+class Operator(StrEnum):
+    """How a requirement compares a label with its values (LabelSelectorRequirement)."""
+
+    IN = "In"
+    NOT_IN = "NotIn"
+    EXISTS = "Exists"
+    DOES_NOT_EXIST = "DoesNotExist"
+
+
+class Requirement(msgspec.Struct, frozen=True, order=True):
+    """One of a selector's `matchExpressions`; `values` are in order, each once."""
+
+    key: str
+    operator: Operator
+    values: tuple[str, ...] = ()
+
+
+class Selector(msgspec.Struct, frozen=True, order=True):
+    """A LabelSelector: all labels and all expressions must hold; an empty one selects everything.
+
+    `labels` are in the order of their keys and `expressions` in their own order, each once, so
+    that selectors which say the same in other words of one order are equal.
+    """
+
+    labels: tuple[tuple[str, str], ...] = ()
+    expressions: tuple[Requirement, ...] = ()
+
+
+class IPBlock(msgspec.Struct, frozen=True):
+    """Addresses of a network without those of the networks in `exceptions`."""
+
+    cidr: IPNetwork
+    exceptions: tuple[IPNetwork, ...] = ()
+
+
+class PolicyPeer(msgspec.Struct, frozen=True):
+    """Who is at the other end (NetworkPolicyPeer): an `ip_block`, or pods by one selector or both.
+
+    An absent selector is None. Without `namespaces` it means pods of the policy's own namespace,
+    without `pods` all pods of those namespaces.
+    """
+
+    pods: Selector | None = None
+    namespaces: Selector | None = None
+    ip_block: IPBlock | None = None
+
+
+class PolicyPort(msgspec.Struct, frozen=True):
+    """Ports of one protocol (NetworkPolicyPort): a number, a range up to `end`, a name, or all."""
+
+    protocol: Protocol = Protocol.TCP
+    port: int | str | None = None
+    end: int | None = None
+
+
+class PolicyRule(msgspec.Struct, frozen=True):
+    """What a policy allows in a direction: traffic that fits a peer and a port.
+
+    None means that the field is absent or empty in the API, which there means any. An empty tuple
+    means none: nothing of what the rule says could be understood, so it allows nothing.
+    """
+
+    peers: tuple[PolicyPeer, ...] | None = None
+    ports: tuple[PolicyPort, ...] | None = None
+
+
+class Fault(msgspec.Struct, frozen=True, order=True):
+    """A part of an object that the network cannot do as it says: which field, and why."""
+
+    field: str
+    reason: str
+
+
+class NetworkPolicy(msgspec.Struct, frozen=True):
+    """A NetworkPolicy (networking.k8s.io/v1): isolates the pods that it selects in `directions`
+    and allows what its rules say.
+
+    What could not be understood is in `faults` and allows nothing.
+    """
+
+    namespace: str
+    name: str
+    uid: str = ""
+    pods: Selector = Selector()
+    directions: frozenset[Direction] = frozenset({Direction.INGRESS})
+    ingress: tuple[PolicyRule, ...] = ()
+    egress: tuple[PolicyRule, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def ref(self) -> PolicyRef:
+        """The policy's namespace and name."""
+        return PolicyRef(self.namespace, self.name)
+
+    def rules(self, direction: Direction) -> tuple[PolicyRule, ...]:
+        """The rules of a direction in their order."""
+        return self.ingress if direction is Direction.INGRESS else self.egress
 
 
 class Node(msgspec.Struct, frozen=True):
