@@ -101,14 +101,14 @@ class Direction(StrEnum):
 
 
 class RuleRef(NamedTuple):
-    """One rule of a policy: `index` counts the rules of its direction from 0."""
+    """One rule of a policy: `number` counts the rules of its direction from 1."""
 
     policy: PolicyRef
     direction: Direction
-    index: int
+    number: int
 
     def __str__(self) -> str:
-        return f"{self.policy} {self.direction.lower()} rule {self.index + 1}"
+        return f"{self.policy} {self.direction.lower()} rule {self.number}"
 
 
 class Operator(StrEnum):
