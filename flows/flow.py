@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from typing import TypeAlias
 
@@ -262,6 +262,32 @@ def add_up(flows: Sequence[Flow]) -> Flow:
     clauses = sorted({a for flow in flows for a in flow.actions if isinstance(a, Conjunction)})
     cookie = min(flow.cookie for flow in flows)
     return Flow(first.table, first.priority, first.match, tuple(clauses), cookie)
+
+
+def spread(flow: Flow, most: int, always: Callable[[int], Term]) -> tuple[Flow, ...]:
+    """A flow that states clauses of conjunctions, as flows of at most so many clauses each.
+
+    All but the first have one more condition, which `always` makes of a number from 1: it holds
+    for every packet and has another mask for every number. So they match the same packets, a
+    switch holds them beside each other, and the clauses of all of them count (ovs-fields(7),
+    conj_id).
+    """
+    actions = flow.actions
+    if len(actions) <= most:
+        return (flow,)
+    parts = [actions[i : i + most] for i in range(0, len(actions), most)]
+    others = (
+        Flow(
+            flow.table,
+            flow.priority,
+            match(*flow.match, always(number)),
+            part,
+            flow.cookie,
+        )
+        for number, part in enumerate(parts[1:], 1)
+    )
+    first = Flow(flow.table, flow.priority, flow.match, parts[0], flow.cookie)
+    return (first, *others)
 
 
 def is_conjunctive(flow: Flow) -> bool:

@@ -3,7 +3,7 @@
 It stands on the commons of all nodes, of which it leaves out the block about the node itself.
 
 Several owners may want a flow of the same key: conjunctions of several rules on one address do.
-The ledger merges them into the one flow that the switch can hold. However the blocks came in,
+The ledger merges them into the one flow that the switch can hold. However blocks and flows came in,
 the result is that of putting them all in at once; tests hold it to that.
 """
 
@@ -14,9 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import msgspec
 
 from ovsnet.flows.commons import Change, Commons
-from ovsnet.flows.flow import Block, Flow, FlowKey, Owner, add_up, is_conjunctive
+from ovsnet.flows.flow import Block, Flow, FlowKey, Owner, add_up, is_conjunctive, spread
+from ovsnet.flows.registers import NEVER_WRITTEN
 
 _DIGEST_BITS = (1 << 64) - 1
+MOST_CLAUSES = 2048
+"""Clauses of conjunctions that one flow carries at most: the message that brings it must stay below
+64 KiB, and a clause has 16 octets.
+"""
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -60,7 +65,8 @@ class Ledger:
         self._blocks: dict[Owner, tuple[Flow, ...]] = {}
         self._owner_of_cookie: dict[int, Owner] = {}
         self._flows: dict[FlowKey, Flow] = {}
-        self._merged: dict[FlowKey, dict[Owner, Flow]] = {}
+        self._merged: dict[FlowKey, dict[int, Flow]] = {}
+        self._overflow: dict[FlowKey, tuple[FlowKey, ...]] = {}
         self._sum = 0
         self.revision = 0
 
@@ -81,22 +87,34 @@ class Ledger:
 
     def conflicts(self) -> tuple[Conflict, ...]:
         """Owners that contradict each other, in order."""
-        found = {c for wanted in self._merged.values() for c in _conflicts(wanted)}
+        found = {c for wanted in self._merged.values() for c in self._conflicts(wanted)}
         return tuple(sorted(found))
 
-    def update(self, blocks: Iterable[Block] = (), gone: Iterable[Owner] = ()) -> Delta:
-        """Replace the blocks of their owners, drop those of the owners in `gone`.
+    def update(
+        self,
+        blocks: Iterable[Block] = (),
+        gone: Iterable[Owner] = (),
+        leaving: Iterable[Flow] = (),
+        entering: Iterable[Flow] = (),
+    ) -> Delta:
+        """Replace the blocks of their owners, drop those of the owners in `gone`; take out and put
+        in single flows of owners that have too many of them for a block.
 
-        An unknown owner in `gone` is passed over. The delta is empty, and the revision stays,
-        where nothing changes in sum.
+        An unknown owner in `gone` is passed over. A flow in `leaving` must be there, one in
+        `entering` must not, unless it is in `leaving` too; owners that have blocks have no single
+        flows. The delta is empty, and the revision stays, where nothing changes in sum.
         """
         before: dict[FlowKey, Flow | None] = {}
         for owner in gone:
             self._withdraw(owner, before)
+        for flow in leaving:
+            self._take_out(flow, before)
         for new in blocks:
             if self._blocks.get(new.owner) != new.flows:
                 self._withdraw(new.owner, before)
                 self._enter(new, before)
+        for flow in entering:
+            self._put_in(flow, before)
         return self._settle(before)
 
     def follow(self, changes: Iterable[Change]) -> Delta:
@@ -119,39 +137,76 @@ class Ledger:
 
     def _withdraw(self, owner: Owner, before: dict[FlowKey, Flow | None]) -> None:
         for flow in self._blocks.pop(owner, ()):
-            key = flow.key
-            before.setdefault(key, self._flows[key])
-            wanted = self._merged.get(key)
-            if wanted is None:
-                del self._flows[key]
-            else:
-                del wanted[owner]
-                self._rewrite(key, wanted)
+            self._take_out(flow, before)
         self._owner_of_cookie.pop(owner.cookie, None)
 
     def _enter(self, new: Block, before: dict[FlowKey, Flow | None]) -> None:
         self._blocks[new.owner] = new.flows
         self._owner_of_cookie[new.owner.cookie] = new.owner
         for flow in new.flows:
-            key = flow.key
-            present = self._flows.get(key)
-            before.setdefault(key, present)
-            if present is None:
-                self._flows[key] = flow
-                continue
-            wanted = self._merged.get(key)
-            if wanted is None:
-                wanted = {self._owner_of_cookie[present.cookie]: present}
-            wanted[new.owner] = flow
-            self._rewrite(key, wanted)
+            self._put_in(flow, before)
 
-    def _rewrite(self, key: FlowKey, wanted: dict[Owner, Flow]) -> None:
-        if len(wanted) > 1:
-            self._flows[key] = add_up([wanted[owner] for owner in sorted(wanted)])
-            self._merged[key] = wanted
+    def _take_out(self, flow: Flow, before: dict[FlowKey, Flow | None]) -> None:
+        key = flow.key
+        wanted = self._merged.get(key)
+        if wanted is None:
+            before.setdefault(key, self._flows.pop(key))
         else:
-            (self._flows[key],) = wanted.values()
-            del self._merged[key]
+            del wanted[flow.cookie]
+            self._rewrite(key, wanted, before)
+
+    def _put_in(self, flow: Flow, before: dict[FlowKey, Flow | None]) -> None:
+        key = flow.key
+        present = self._flows.get(key)
+        if present is None:
+            before.setdefault(key, None)
+            self._flows[key] = flow
+            return
+        wanted = self._merged.get(key)
+        if wanted is None:
+            wanted = {present.cookie: present}
+        wanted[flow.cookie] = flow
+        self._rewrite(key, wanted, before)
+
+    def _rewrite(
+        self, key: FlowKey, wanted: dict[int, Flow], before: dict[FlowKey, Flow | None]
+    ) -> None:
+        """Bring the flows of a key to what several owners want of it, or only one does now."""
+        if len(wanted) > 1:
+            self._merged[key] = wanted
+            together = add_up(sorted(wanted.values(), key=self._standing))
+            found = spread(together, MOST_CLAUSES, NEVER_WRITTEN.has_none_of)
+        else:
+            self._merged.pop(key, None)
+            found = tuple(wanted.values())
+        for old in self._overflow.pop(key, ()):
+            before.setdefault(old, self._flows.pop(old))
+        before.setdefault(key, self._flows.get(key))
+        self._flows[key] = found[0]
+        for flow in found[1:]:
+            before.setdefault(flow.key, None)
+            self._flows[flow.key] = flow
+        if len(found) > 1:
+            self._overflow[key] = tuple(flow.key for flow in found[1:])
+
+    def _standing(self, flow: Flow) -> tuple[bool, Owner | int]:
+        """Owners of blocks have their way in their own order, before those of single flows."""
+        owner = self._owner_of_cookie.get(flow.cookie)
+        return (True, flow.cookie) if owner is None else (False, owner)
+
+    def _conflicts(self, wanted: Mapping[int, Flow]) -> Iterator[Conflict]:
+        known = [
+            (self._owner_of_cookie[flow.cookie], flow)
+            for flow in sorted(wanted.values(), key=self._standing)
+            if flow.cookie in self._owner_of_cookie
+        ]
+        if not known:
+            return
+        winner, first = known[0]
+        for owner, flow in known[1:]:
+            additive = is_conjunctive(first) and is_conjunctive(flow)
+            if flow.actions != first.actions and not additive:
+                yield Conflict(winner, owner)
 
     def _settle(self, before: Mapping[FlowKey, Flow | None]) -> Delta:
         adds: list[Flow] = []
@@ -198,12 +253,3 @@ class _Together(Mapping[FlowKey, Flow]):
     def __len__(self) -> int:
         return len(self._own) + len(self._common) - len(self._left_out)
 
-
-def _conflicts(wanted: Mapping[Owner, Flow]) -> Iterator[Conflict]:
-    winner, *others = sorted(wanted)
-    first = wanted[winner]
-    for owner in others:
-        flow = wanted[owner]
-        additive = is_conjunctive(first) and is_conjunctive(flow)
-        if flow.actions != first.actions and not additive:
-            yield Conflict(winner, owner)

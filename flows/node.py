@@ -31,7 +31,9 @@ from ovsnet.flows.flow import (
     match,
     whole,
 )
-from ovsnet.flows.registers import ADMITTED, DESTINATION, ND_ANSWER, OUT_PORT, SOURCE, Side
+from ovsnet.flows.policy import drops_that_no_pod_counts, own_node
+from ovsnet.flows.priorities import BEFORE, FIRST, LAST, OTHERWISE, SOONER, USUAL
+from ovsnet.flows.registers import DESTINATION, ND_ANSWER, OUT_PORT, SOURCE, Side
 from ovsnet.flows.terms import (
     ARP,
     FAMILIES,
@@ -56,15 +58,6 @@ from ovsnet.names import (
 
 CT_ZONE = 0xFFF0
 """Connection tracking zone of all pod traffic; high, so that it meets no other user of zones."""
-
-# Priorities. Two flows of one table that can match the same packet share one only if both do
-# the same.
-LAST = 0
-OTHERWISE = 50
-USUAL = 100
-SOONER = 150
-BEFORE = 200
-FIRST = 300
 
 _ROUTER = mac(ROUTER_MAC)
 _NEIGHBOUR_SOLICITATION = 135
@@ -110,11 +103,13 @@ def _flows(node: Node) -> Iterator[Flow]:
     yield from past_empty_tables()
     yield from unroutable()
     yield no_relay()
-    yield replies_skip_ingress_policy()
+    yield from drops_that_no_pod_counts()
     yield from commit_new()
     yield send()
     yield from explicit_drops()
     gateway = gateway_of(node)
+    own = (*(gateway.addresses if gateway else ()), *node.addresses)
+    yield from own_node(own)
     if gateway is None:
         return
     yield from host_traffic()
@@ -125,8 +120,8 @@ def _flows(node: Node) -> Iterator[Flow]:
             yield from answer_solicitation(address)
         else:
             yield answer_arp(int(address))
-    for own in node.pod_cidrs:
-        yield no_such_pod(own)
+    for network in node.pod_cidrs:
+        yield no_such_pod(network)
 
 
 def from_gateway() -> Flow:
@@ -242,27 +237,28 @@ def through_conntrack() -> Iterator[Flow]:
 
 
 def conntrack_verdicts() -> Iterator[Flow]:
-    """What the tracker says: invalid packets are dropped; replies, and errors about admitted
-    connections, are admitted; new connections and the original direction of live ones go on to
-    services and policy, so that a policy change ends the connections that it forbids.
+    """What the tracker says: invalid packets are dropped. Replies, and errors about connections,
+    are for no service. They pass the policies all the same, which judge connections and not
+    packets: so a change of policy ends what it forbids in both directions.
     """
-    admitted = (ADMITTED.set(1), Goto(Table.ROUTE))
-    table = Table.CONNTRACK_STATE
+    table, onward = Table.CONNTRACK_STATE, (Goto(Table.EGRESS_ISOLATION),)
     yield Flow(table, FIRST, match(ct_state(CtState.TRK | CtState.INV)))
-    yield Flow(table, BEFORE, match(ct_state(CtState.TRK | CtState.EST | CtState.RPL)), admitted)
-    yield Flow(table, BEFORE, match(ct_state(CtState.TRK | CtState.REL, CtState.NEW)), admitted)
+    yield Flow(table, BEFORE, match(ct_state(CtState.TRK | CtState.RPL)), onward)
+    yield Flow(table, BEFORE, match(ct_state(CtState.TRK | CtState.REL, CtState.NEW)), onward)
     yield Flow(table, USUAL, match(ct_state(CtState.TRK)), (Goto(Table.SERVICE),))
 
 
 def past_empty_tables() -> Iterator[Flow]:
-    """Packets that no service and no policy is for."""
+    """Packets that no service is for; those of pods that no policy isolates; and those of isolated
+    pods that no rule allows, on their way to be dropped.
+    """
     for table, following in (
-        (Table.SERVICE, Table.EGRESS_POLICY),
-        (Table.ENDPOINT_NAT, Table.EGRESS_POLICY),
+        (Table.SERVICE, Table.EGRESS_ISOLATION),
+        (Table.ENDPOINT_NAT, Table.EGRESS_ISOLATION),
+        (Table.EGRESS_ISOLATION, Table.ROUTE),
         (Table.EGRESS_POLICY, Table.EGRESS_DEFAULT),
-        (Table.EGRESS_DEFAULT, Table.ROUTE),
+        (Table.INGRESS_ISOLATION, Table.COMMIT),
         (Table.INGRESS_POLICY, Table.INGRESS_DEFAULT),
-        (Table.INGRESS_DEFAULT, Table.COMMIT),
     ):
         yield Flow(table, LAST, (), (Goto(following),))
 
@@ -303,7 +299,7 @@ def _to_host(priority: int, condition: Match, gateway_mac: int) -> Flow:
             SetField(Field.ETH_DST, gateway_mac),
             DESTINATION.set(Side.GATEWAY),
             OUT_PORT.set(GATEWAY_OFPORT),
-            Goto(Table.COMMIT),
+            Goto(Table.INGRESS_ISOLATION),
         ),
     )
 
@@ -315,13 +311,8 @@ def no_such_pod(own: IPNetwork) -> Flow:
     return Flow(Table.ROUTE, USUAL, match(*destination(own)))
 
 
-def replies_skip_ingress_policy() -> Flow:
-    """Replies of connections that were admitted when they began."""
-    return Flow(Table.INGRESS_POLICY, FIRST, match(ADMITTED.matches(1)), (Goto(Table.OUTPUT),))
-
-
 def commit_new() -> Iterator[Flow]:
-    """The first packets of connections that nothing forbade. Committing any earlier would let the
+    """The first packets of connections that no policy forbids. Committing any earlier would let the
     tracker call a connection established that policy denied (antrea#219).
     """
     for family in FAMILIES:

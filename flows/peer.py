@@ -18,7 +18,7 @@ from ovsnet.flows.flow import (
     block,
     match,
 )
-from ovsnet.flows.node import BEFORE, USUAL
+from ovsnet.flows.priorities import BEFORE, USUAL
 from ovsnet.flows.terms import destination, in_port, mac, source, tunnel_source
 from ovsnet.model import IPAddress, IPNetwork, Node
 from ovsnet.names import GATEWAY_OFPORT, ROUTER_MAC, TUNNEL_OFPORT, Table
@@ -77,6 +77,6 @@ def to_peer(network: IPNetwork, way: tuple[Action, ...]) -> Flow:
             SetField(Field.ETH_DST, _ROUTER),
             DecTtl(),
             *way,
-            Goto(Table.COMMIT),
+            Goto(Table.INGRESS_ISOLATION),
         ),
     )

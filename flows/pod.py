@@ -20,7 +20,7 @@ from ovsnet.flows.flow import (
     block,
     match,
 )
-from ovsnet.flows.node import BEFORE, FIRST, USUAL
+from ovsnet.flows.priorities import BEFORE, FIRST, USUAL
 from ovsnet.flows.registers import DESTINATION, OUT_PORT, SOURCE, Side
 from ovsnet.flows.terms import ARP, destination, icmpv6, in_port, mac, source
 from ovsnet.model import IPAddress, PodRef
@@ -133,7 +133,7 @@ def to_pod(endpoint: Endpoint, address: IPAddress) -> Flow:
             DecTtl(),
             DESTINATION.set(Side.POD),
             OUT_PORT.set(endpoint.ofport),
-            Goto(Table.INGRESS_POLICY),
+            Goto(Table.INGRESS_ISOLATION),
         ),
     )
 

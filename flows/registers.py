@@ -21,6 +21,10 @@ class Register(msgspec.Struct, frozen=True):
         """The condition that these bits hold `value`."""
         return term(self.bits.field, value << self.bits.offset, self._mask)
 
+    def has_none_of(self, bits: int) -> Term:
+        """The condition that none of these bits is set."""
+        return term(self.bits.field, 0, bits << self.bits.offset)
+
     def set(self, value: int) -> SetField:
         """The action that writes `value` to these bits and leaves the others."""
         whole = self._mask == self.bits.field.full
@@ -41,11 +45,6 @@ class Side(IntEnum):
 
 SOURCE = Register("source", "the sort of port it came in by", Subfield(Field.REG0, 0, 4))
 DESTINATION = Register("destination", "the sort of port it leaves by", Subfield(Field.REG0, 4, 4))
-ADMITTED = Register(
-    "admitted",
-    "1: a reply of an admitted connection, which no policy looks at again",
-    Subfield(Field.REG0, 8, 1),
-)
 ND_ANSWER = Register(
     "nd-answer",
     "1: an advertisement that `neighbour` is half done with",
@@ -53,4 +52,10 @@ ND_ANSWER = Register(
 )
 OUT_PORT = Register("out-port", "the port that it leaves by", Subfield(Field.REG1, 0, 32))
 
-REGISTERS = (SOURCE, DESTINATION, ADMITTED, ND_ANSWER, OUT_PORT)
+NEVER_WRITTEN = Register(
+    "never-written",
+    "always 0: lets one condition stand in several flows, where its conjunctions fill more than one",
+    Subfield(Field.REG7, 0, 32),
+)
+
+REGISTERS = (SOURCE, DESTINATION, ND_ANSWER, OUT_PORT, NEVER_WRITTEN)
