@@ -161,6 +161,10 @@ class Brain:
         """What the passing of time leads to."""
         return [*self._followed(self._switchboard.tick(now), now), *self._overdue(now)]
 
+    def dump(self, node: str, ticket: int, now: float) -> list[Result]:
+        """Have a node's switch say which flows it has: `Dumped` or `NotDumped`, with the ticket."""
+        return self._followed(self._switchboard.dump(node, ticket, now), now)
+
     def _synced(self, event: Synced, kind: AnyKind, now: float) -> list[Result]:
         was_ready = self.ready
         self._note(kind, listed=True, stale_since=None, reason="")

@@ -42,6 +42,10 @@ class Watcher(Protocol):
         """Some time has passed."""
 
 
+Question: TypeAlias = Callable[[float], list[Result]]
+"""Something that the brain is asked at a time, and what comes of it."""
+
+
 class _FromApi:
     __slots__ = ("event",)
 
@@ -56,11 +60,18 @@ class _FromSwitch:
         self.event = event
 
 
+class _Asked:
+    __slots__ = ("question",)
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+
+
 class _Quiet(Enum):
     QUIET = auto()
 
 
-_Item: TypeAlias = _FromApi | _FromSwitch | Callable[[], None] | None
+_Item: TypeAlias = _FromApi | _FromSwitch | _Asked | Callable[[], None] | None
 
 
 class Loop:
@@ -89,6 +100,10 @@ class Loop:
     def call(self, work: Callable[[], None]) -> None:
         """Have `work` done in the loop's thread, between events; from any thread."""
         self._queue.put(work)
+
+    def ask(self, question: Question) -> None:
+        """Put a question to the brain, and carry out what comes of it; from any thread."""
+        self._queue.put(_Asked(question))
 
     def stop(self) -> None:
         """Make `run` return, once it has dealt with what came before; from any thread."""
@@ -124,7 +139,7 @@ class Loop:
             return _Quiet.QUIET
 
     def _answer(
-        self, item: _FromApi | _FromSwitch | Callable[[], None], switches: Switches
+        self, item: _FromApi | _FromSwitch | _Asked | Callable[[], None], switches: Switches
     ) -> None:
         now = self._clock()
         if isinstance(item, _FromApi):
@@ -133,6 +148,9 @@ class Loop:
         elif isinstance(item, _FromSwitch):
             seen = item.event
             self._carry_out(switches, lambda: self._brain.seen(seen, now))
+        elif isinstance(item, _Asked):
+            question = item.question
+            self._carry_out(switches, lambda: question(now))
         else:
             item()
 

@@ -111,6 +111,24 @@ class Fenced(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Dumped(msgspec.Struct, frozen=True):
+    """All flows that the switch of `node` has, the stamp among them, for those who asked for them
+    with these tickets. They are later than every one of the questions.
+    """
+
+    node: str
+    tickets: tuple[int, ...]
+    flows: tuple[Flow | ForeignFlow, ...]
+
+
+class NotDumped(msgspec.Struct, frozen=True):
+    """Those who asked with these tickets which flows the switch of `node` has get no answer."""
+
+    node: str
+    tickets: tuple[int, ...]
+    reason: str
+
+
 class Lost(msgspec.Struct, frozen=True):
     """The session with the switch of `node` has ended."""
 
@@ -129,6 +147,8 @@ Notice: TypeAlias = (
     | Acknowledged
     | WriteFailed
     | Fenced
+    | Dumped
+    | NotDumped
     | Lost
 )
 Outcome: TypeAlias = Command | Notice

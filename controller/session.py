@@ -30,6 +30,7 @@ import msgspec
 
 from ovsnet.controller.belief import Port
 from ovsnet.controller.comparison import compare
+from ovsnet.controller.dumps import Dumps, take_in
 from ovsnet.controller.notices import (
     Acknowledged,
     Admitted,
@@ -70,7 +71,6 @@ from ovsnet.flows.flow import Flow, FlowKey
 from ovsnet.flows.ledger import Delta
 from ovsnet.flows.stamp import STAMP_KEY, stamp_flow
 
-_MOST_FLOWS: Final = 2_000_000
 _LAST_XID: Final = 0x7FFFFFFF
 
 
@@ -172,6 +172,7 @@ class Session:
         self._xid = self._question = FIRST_XID
         self._bundle: _Bundle | None = None
         self._listing: _Listing | None = None
+        self._dumps = Dumps(node, self._next_xid, self._send, timing.answer)
         self._stamp_cookie: int | None = None
         self._pending: dict[FlowKey, Flow | None] = {}
         self._pending_foreign: list[decode.ForeignFlow] = []
@@ -190,7 +191,8 @@ class Session:
         """When `tick` must be called at the latest."""
         if self.state is State.ENDED:
             return float("inf")
-        times = [self._heard + self._timing.dead, self._echo_at, self._retry_at]
+        dead = self._heard + self._timing.dead
+        times = [dead, self._echo_at, self._retry_at, self._dumps.due]
         if self._may_audit:
             times.append(self._audit_at)
         if self._awaits_answer:
@@ -230,6 +232,10 @@ class Session:
             self._listing.touched.update(pending)
         return self._flush(now)
 
+    def dump(self, ticket: int, now: float) -> list[Outcome]:
+        """Have the switch say which flows it has, in any state, beside everything else."""
+        return self._dumps.ask(ticket, now)
+
     def handle(self, event: Event, now: float) -> list[Outcome]:
         """What an event of this connection leads to."""
         if self.state is State.ENDED:
@@ -249,7 +255,7 @@ class Session:
             return self._end(f"it has been silent for {silent:.0f} s")
         if self._awaits_answer and waited >= self._timing.answer:
             return self._end(f"no answer for {waited:.0f} s while {self.state.name.lower()}")
-        outcomes: list[Outcome] = []
+        outcomes = self._dumps.tick(now)
         if now >= self._echo_at:
             self._echoed = now
             outcomes.append(self._send(encode.echo_request(self._next_xid())))
@@ -343,13 +349,13 @@ class Session:
                 if isinstance(flow, Flow) and flow.key == STAMP_KEY and not flow.actions:
                     self._stamp_cookie = flow.cookie
             return []
+        if self._dumps.asked(event.xid):
+            return self._dumps.listed(event, now)
         listing = self._listing
         if listing is None or event.xid != listing.xid:
             return []
         self._asked = now
-        listing.flows += decode.flows(event.body)
-        if len(listing.flows) > _MOST_FLOWS:
-            raise WireError(f"more than {_MOST_FLOWS} flows in one dump")
+        take_in(event, listing.flows)
         if event.more:
             return []
         self._listing = None
@@ -429,6 +435,8 @@ class Session:
     def _refused(self, event: Refused, now: float) -> list[Outcome]:
         if self.state is State.ASKING_ROLE and event.xid == self._question:
             return self._fenced(event.text)
+        if self._dumps.asked(event.xid):
+            return self._dumps.failed(f"it refused: {event.text}", now)
         bundle = self._bundle
         if bundle is not None and event.xid in {FLOW_XID, bundle.xid}:
             led = (event.kind, event.code) == NO_MASTER
@@ -474,8 +482,8 @@ class Session:
         self.state = State.ENDED
         self._bundle = self._listing = None
         self._pending, self._pending_foreign = {}, []
-        lost = Lost(self.node, self.connection, reason)
-        return [Close(self.connection, reason), lost] if close else [lost]
+        lost = [*self._dumps.end(reason), Lost(self.node, self.connection, reason)]
+        return [Close(self.connection, reason), *lost] if close else lost
 
     @property
     def _echo_at(self) -> float:

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Collection, Iterator
 from typing import Final
 
-from ovsnet.controller.notices import Close, Outcome, TurnedAway
+from ovsnet.controller.notices import Close, NotDumped, Outcome, TurnedAway
 from ovsnet.controller.openflow.encode import SharedAdds
 from ovsnet.controller.openflow.events import Connected, Event
 from ovsnet.controller.openflow.protocol import BUNDLES_CAPABILITY
@@ -95,6 +95,13 @@ class Switchboard:
         """What a node's switch should have is known; nothing to do if it is not connected."""
         session = self._by_node.get(node)
         return [] if session is None else self._settled(session, session.desire(desired, now))
+
+    def dump(self, node: str, ticket: int, now: float) -> list[Outcome]:
+        """Have a node's switch say which flows it has: `Dumped` or `NotDumped`, with the ticket."""
+        session = self._by_node.get(node)
+        if session is None:
+            return [NotDumped(node, (ticket,), "its switch is not connected")]
+        return self._settled(session, session.dump(ticket, now))
 
     def distrust(self, now: float) -> None:
         """Have every switch's flows compared soon, for something may have been left undone."""

@@ -9,7 +9,7 @@ from ovsnet.api import KINDS, NODE, Synced
 from ovsnet.controller.brain import Brain, Result
 from ovsnet.controller.loop import Loop
 from ovsnet.controller.network import Network
-from ovsnet.controller.notices import Acknowledged, Lost
+from ovsnet.controller.notices import Acknowledged, Dumped, Lost, NotDumped
 from ovsnet.controller.openflow import encode
 from ovsnet.controller.session import Timing
 from ovsnet.controller.switchboard import Switchboard
@@ -81,3 +81,16 @@ def test_after_a_fault_every_switch_is_compared() -> None:
     assert session.due > time.monotonic() + 1
     stage.brain.distrust(time.monotonic())
     assert session.due <= time.monotonic()
+
+
+def test_what_comes_of_a_question_is_carried_out_and_seen() -> None:
+    stage = Stage(until=Dumped)
+    stage.loop.ask(lambda now: stage.brain.dump("node-9", 4, now))
+    stage.loop.seen(stage.switch.connected())
+    for kind in KINDS:
+        objects = {node.name: node for node in USUAL_NODES} if kind is NODE else {}
+        stage.loop.heard(Synced(kind, objects))
+    stage.loop.ask(lambda now: stage.brain.dump("node-1", 5, now))
+    stage.loop.run(stage)
+    assert NotDumped("node-9", (4,), "its switch is not connected") in stage.results
+    assert [r.tickets for r in stage.results if isinstance(r, Dumped)] == [(5,)]
