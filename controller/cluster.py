@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from types import MappingProxyType
 
 import msgspec
@@ -30,6 +30,7 @@ class Cluster:
         self._pods: dict[PodRef, Pod] = {}
         self._namespaces: dict[str, Namespace] = {}
         self._by_port_name: dict[str, tuple[PodRef, ...]] = {}
+        self._by_node: dict[str, set[PodRef]] = {}
 
     @property
     def nodes(self) -> Mapping[str, Node]:
@@ -45,9 +46,13 @@ class Cluster:
         """The pods whose port may have this name, on whichever node. Hardly ever more than one."""
         return tuple(self._pods[ref] for ref in self._by_port_name.get(port, ()))
 
+    def pods_on(self, node: str) -> Set[PodRef]:
+        """The pods that are scheduled to a node."""
+        return self._by_node.get(node, frozenset())
+
     @property
     def namespaces(self) -> Mapping[str, Namespace]:
-        """All namespaces by name. No flow depends on them yet; policies will."""
+        """All namespaces by name."""
         return MappingProxyType(self._namespaces)
 
     def put_namespace(self, namespace: Namespace) -> None:
@@ -90,6 +95,10 @@ class Cluster:
         if before is None or before.uid != pod.uid:
             self._unindex(before)
             self._index(pod)
+        if before is not None and before.node != pod.node:
+            self._leave_node(before)
+        if pod.node:
+            self._by_node.setdefault(pod.node, set()).add(pod.ref)
         self._pods[pod.ref] = pod
         return _nodes_of(before, pod)
 
@@ -102,6 +111,7 @@ class Cluster:
         if before is None or (uid and before.uid != uid):
             return frozenset()
         self._unindex(before)
+        self._leave_node(before)
         del self._pods[ref]
         return _nodes_of(before)
 
@@ -114,6 +124,13 @@ class Cluster:
         for pod in present.values():
             changed |= self.put_pod(pod)
         return frozenset(changed)
+
+    def _leave_node(self, pod: Pod) -> None:
+        here = self._by_node.get(pod.node)
+        if here is not None:
+            here.discard(pod.ref)
+            if not here:
+                del self._by_node[pod.node]
 
     def _index(self, pod: Pod) -> None:
         for name in port_names(pod.namespace, pod.name, pod.uid):

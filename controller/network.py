@@ -14,14 +14,16 @@ import msgspec
 
 from ovsnet.controller.belief import Beliefs, Port, Refusal, examine
 from ovsnet.controller.cluster import Cluster, Overlap
+from ovsnet.controller.enforcement import Enforcement
+from ovsnet.controller.selection import Member
 from ovsnet.flows.channel import Channel, Overlay
 from ovsnet.flows.commons import Change, Commons
-from ovsnet.flows.flow import Block, Flow, FlowKey, Owner
+from ovsnet.flows.flow import Block, Flow, Owner
 from ovsnet.flows.ledger import Delta, Ledger
 from ovsnet.flows.node import node_block
 from ovsnet.flows.peer import peer_block, peer_owner
 from ovsnet.flows.pod import pod_block, pod_owner
-from ovsnet.model import Namespace, Node, Pod, PodRef
+from ovsnet.model import IPAddress, Namespace, NetworkPolicy, Node, Pod, PodRef, PolicyRef
 from ovsnet.names import port_names
 
 Deltas = Mapping[str, Delta]
@@ -33,11 +35,15 @@ _NOTHING_BELIEVED = Beliefs({}, ())
 
 
 class NodeView(msgspec.Struct, frozen=True):
-    """One node as the controller sees it at this moment."""
+    """One node as the controller sees it at this moment.
+
+    `seen` means that its switch has told its ports at least once.
+    """
 
     node: Node
     ports: frozenset[Port]
     beliefs: Beliefs
+    seen: bool = False
 
 
 class _Shared(NamedTuple):
@@ -58,6 +64,7 @@ class Network:
         self._ledgers: dict[str, Ledger] = {}
         self._refusing: dict[str, frozenset[str]] = {}
         self._commons: dict[Hashable, _Shared] = {}
+        self._enforcement = Enforcement()
 
     @property
     def nodes(self) -> Mapping[str, NodeView]:
@@ -78,6 +85,21 @@ class Network:
     def namespaces(self) -> Mapping[str, Namespace]:
         """Every namespace of the cluster."""
         return self._cluster.namespaces
+
+    @property
+    def policies(self) -> Mapping[PolicyRef, NetworkPolicy]:
+        """Every policy of the cluster."""
+        return self._enforcement.policies
+
+    @property
+    def enforcement(self) -> Enforcement:
+        """What the policies come to, for reading."""
+        return self._enforcement
+
+    def addresses_of(self, ref: PodRef) -> tuple[IPAddress, ...]:
+        """The addresses that a pod is believed to have on the network; none if it is not on it."""
+        member = self._enforcement.member(ref)
+        return () if member is None else member.addresses
 
     def refusals(self) -> Iterator[tuple[str, Refusal]]:
         """Every refused port, with its node."""
@@ -106,41 +128,66 @@ class Network:
 
     def set_namespaces(self, namespaces: Iterable[Namespace]) -> Deltas:
         """These are all the namespaces there are."""
+        before = self._cluster.namespaces.keys()
         self._cluster.replace_namespaces(namespaces)
-        return {}
+        present = self._cluster.namespaces
+        return self._namespaces_changed(before | present.keys())
 
     def put_namespace(self, namespace: Namespace) -> Deltas:
         """A namespace as it is now."""
         self._cluster.put_namespace(namespace)
-        return {}
+        return self._namespaces_changed([namespace.name])
 
     def drop_namespace(self, name: str) -> Deltas:
         """A namespace is gone."""
         self._cluster.drop_namespace(name)
-        return {}
+        return self._namespaces_changed([name])
+
+    def set_policies(self, policies: Iterable[NetworkPolicy]) -> Deltas:
+        """These are all the policies there are."""
+        present = {policy.ref: policy for policy in policies}
+        for ref in self._enforcement.policies.keys() - present.keys():
+            self._enforcement.drop_policy(ref)
+        for policy in present.values():
+            self._enforcement.put_policy(policy)
+        return self._enforced()
+
+    def put_policy(self, policy: NetworkPolicy) -> Deltas:
+        """A policy as it is now."""
+        self._enforcement.put_policy(policy)
+        return self._enforced()
+
+    def drop_policy(self, ref: PolicyRef, uid: str = "") -> Deltas:
+        """A policy is gone. With a uid, only that one and no later one of its name."""
+        self._enforcement.drop_policy(ref, uid)
+        return self._enforced()
 
     def set_pods(self, pods: Iterable[Pod]) -> Deltas:
         """These are all the pods there are."""
+        before = self._cluster.pods.keys()
         names = self._cluster.replace_pods(pods)
-        return self._pods_changed(names.union(*self._refusing.values()))
+        changed = names.union(*self._refusing.values())
+        return self._pods_changed(changed, before | self._cluster.pods.keys())
 
     def put_pod(self, pod: Pod) -> Deltas:
         """A pod as it is now."""
         refusing = self._refusing_ports_of(self._cluster.pods.get(pod.ref), pod)
-        return self._pods_changed(self._cluster.put_pod(pod) | refusing)
+        return self._pods_changed(self._cluster.put_pod(pod) | refusing, [pod.ref])
 
     def drop_pod(self, ref: PodRef, uid: str = "") -> Deltas:
         """A pod is gone."""
         refusing = self._refusing_ports_of(self._cluster.pods.get(ref))
-        return self._pods_changed(self._cluster.drop_pod(ref, uid) | refusing)
+        return self._pods_changed(self._cluster.drop_pod(ref, uid) | refusing, [ref])
 
     def set_ports(self, node: str, ports: Iterable[Port]) -> Deltas:
         """These are all the ports of a node's switch. An unknown node has none."""
         view = self._views.get(node)
-        if view is None or view.ports == (new := frozenset(ports)):
+        new = frozenset(ports)
+        if view is None or (view.seen and view.ports == new):
             return {}
-        self._views[node] = msgspec.structs.replace(view, ports=new)
-        return self._deltas({node: self._blocks_of_ports(node)})
+        self._views[node] = msgspec.structs.replace(view, ports=new, seen=True)
+        # What kubelet reports of pods counts only until the switch has told its ports.
+        return self._pods_changed([node], () if view.seen else self._cluster.pods_on(node))
 
     def _refusing_ports_of(self, *pods: Pod | None) -> frozenset[str]:
         """Nodes that refuse a port for reasons which these pods may change, wherever they run."""
@@ -154,8 +201,48 @@ class Network:
         )
         return frozenset().union(*(self._refusing.get(name, ()) for name in names))
 
-    def _pods_changed(self, names: Iterable[str]) -> Deltas:
-        return self._deltas({n: self._blocks_of_ports(n) for n in names if n in self._views})
+    def _pods_changed(self, nodes: Iterable[str], pods: Iterable[PodRef]) -> Deltas:
+        """Pods have changed, and ports of nodes may be believed otherwise than before."""
+        present = self._views.keys() & set(nodes)
+        work = {name: self._blocks_of_ports(name) for name in present}
+        others = (ref for _, _, refs in work.values() for ref in refs)
+        self._refresh({*pods, *others})
+        return self._enforced({name: (blocks, gone) for name, (blocks, gone, _) in work.items()})
+
+    def _namespaces_changed(self, names: Iterable[str]) -> Deltas:
+        for name in names:
+            namespace = self._cluster.namespaces.get(name)
+            labels = None if namespace is None else namespace.labels
+            self._enforcement.set_namespace(name, labels)
+        return self._enforced()
+
+    def _refresh(self, pods: Iterable[PodRef]) -> None:
+        """Tell the policies of these pods as they are now."""
+        for ref in pods:
+            member = self._member(ref)
+            if member is None:
+                self._enforcement.drop_member(ref)
+            else:
+                self._enforcement.put_member(member)
+
+    def _member(self, ref: PodRef) -> Member | None:
+        """A pod as policies see it: with the addresses of its port if its node's switch is known,
+        until then with those that kubelet reported, as far as they are of its node's ranges.
+        """
+        pod = self._cluster.pods.get(ref)
+        if pod is None or pod.host_network or pod.terminated:
+            return None
+        view = self._views.get(pod.node)
+        if view is None:
+            return None
+        if view.seen:
+            endpoint = view.beliefs.endpoints.get(ref)
+            if endpoint is None:
+                return None
+            return Member(ref, pod.labels, endpoint.addresses, pod.node, pod.ports)
+        ranges = view.node.pod_cidrs
+        addresses = tuple(a for a in pod.addresses if any(a in r for r in ranges))
+        return Member(ref, pod.labels, addresses, "", pod.ports) if addresses else None
 
     def _nodes_changed(self, names: Iterable[str]) -> Deltas:
         changed = frozenset(names)
@@ -172,10 +259,17 @@ class Network:
             if name not in self._ledgers:
                 self._begin(node)
             elif name in changed:
-                deltas[name] = self._change_node(node, before[name])
+                self._change_node(node)
             else:
                 deltas[name] = self._ledgers[name].follow(changes[self._channel.audience(node)])
-        return {name: delta for name, delta in deltas.items() if delta}
+        self._refresh({ref for name in changed for ref in self._cluster.pods_on(name)})
+        for name, delta in self._enforced().items():
+            deltas[name] = deltas[name].then(delta) if name in deltas else delta
+        for name, flows in before.items():
+            deltas[name] = self._ledgers[name].since(flows)
+        return {
+            n: delta for n, delta in deltas.items() if delta and n not in changed - before.keys()
+        }
 
     def _forget(self, name: str) -> None:
         view = self._views.pop(name, None)
@@ -190,13 +284,12 @@ class Network:
         ledger.update([node_block(node)])
         self._ledgers[node.name] = ledger
 
-    def _change_node(self, node: Node, before: Mapping[FlowKey, Flow]) -> Delta:
+    def _change_node(self, node: Node) -> None:
         ledger = self._ledgers[node.name]
         self._views[node.name] = msgspec.structs.replace(self._views[node.name], node=node)
         ledger.move(self._commons_for(node))
-        blocks, gone = self._blocks_of_ports(node.name)
+        blocks, gone, _ = self._blocks_of_ports(node.name)
         ledger.update([node_block(node), *blocks], gone)
-        return ledger.since(before)
 
     def _commons_for(self, this: Node) -> Commons:
         """The flows about other nodes that `this` shares with all nodes of its audience."""
@@ -215,17 +308,19 @@ class Network:
             [peer_owner(name) for name in names - present.keys()],
         )
 
-    def _blocks_of_ports(self, name: str) -> tuple[list[Block], list[Owner]]:
-        """The blocks of those pods of a node whose endpoints are not what they were."""
+    def _blocks_of_ports(self, name: str) -> tuple[list[Block], list[Owner], list[PodRef]]:
+        """The blocks of those pods of a node whose endpoints are not what they were, the owners of
+        blocks that go, and all these pods.
+        """
         view = self._views[name]
         before = view.beliefs.endpoints
         beliefs = examine(view.node, view.ports, self._cluster.pods_of_port)
         self._views[name] = msgspec.structs.replace(view, beliefs=beliefs)
         self._note_refusals(name, view.beliefs, beliefs)
         now = beliefs.endpoints
-        blocks = [pod_block(new) for ref, new in now.items() if before.get(ref) != new]
-        gone = [pod_owner(ref) for ref in before.keys() - now.keys()]
-        return blocks, gone
+        new = [ref for ref, endpoint in now.items() if before.get(ref) != endpoint]
+        old = before.keys() - now.keys()
+        return [pod_block(now[ref]) for ref in new], [pod_owner(ref) for ref in old], [*new, *old]
 
     def _note_refusals(self, node: str, before: Beliefs, now: Beliefs) -> None:
         for refusal in before.refusals:
@@ -239,6 +334,18 @@ class Network:
             port = refusal.port.name
             self._refusing[port] = self._refusing.get(port, frozenset()) | {node}
 
-    def _deltas(self, work: Mapping[str, tuple[list[Block], list[Owner]]]) -> Deltas:
-        deltas = {n: self._ledgers[n].update(*change) for n, change in work.items()}
+    def _enforced(
+        self, more: Mapping[str, tuple[Iterable[Block], Iterable[Owner]]] = MappingProxyType({})
+    ) -> Deltas:
+        """Enter what has changed of policies, and `more` blocks, as one change of each node."""
+        work = self._enforcement.take_work()
+        for name, (blocks, gone) in more.items():
+            here = work.on(name)
+            here.blocks += blocks
+            here.gone += gone
+        deltas = {
+            name: self._ledgers[name].update(here.blocks, here.gone, here.leaving, here.entering)
+            for name, here in work
+            if name in self._ledgers
+        }
         return {name: delta for name, delta in deltas.items() if delta}

@@ -32,7 +32,7 @@ class Member(msgspec.Struct, frozen=True):
     ports: tuple[ContainerPort, ...] = ()
 
 
-class Group(msgspec.Struct, frozen=True, order=True):
+class Group(msgspec.Struct, frozen=True):
     """Pods by their labels, in one namespace or in all those that a selector selects.
 
     With neither `namespace` nor `namespaces` it is every pod there is.
@@ -41,6 +41,12 @@ class Group(msgspec.Struct, frozen=True, order=True):
     pods: Selector
     namespace: str = ""
     namespaces: Selector | None = None
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """What groups are put in order by."""
+        anywhere = self.namespaces is None
+        return self.pods, self.namespace, anywhere, self.namespaces or Selector()
 
 
 class Listener(Protocol):

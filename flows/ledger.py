@@ -39,6 +39,12 @@ class Delta(msgspec.Struct, frozen=True):
     def __bool__(self) -> bool:
         return bool(self.adds or self.deletes)
 
+    def then(self, later: Delta) -> Delta:
+        """This change and a later one that is about other keys, as one."""
+        return Delta(
+            self.adds + later.adds, self.deletes + later.deletes, later.digest, later.revision
+        )
+
 
 class Conflict(msgspec.Struct, frozen=True, order=True):
     """Two owners want different actions for packets of one match. The first one has its way."""
@@ -252,4 +258,3 @@ class _Together(Mapping[FlowKey, Flow]):
 
     def __len__(self) -> int:
         return len(self._own) + len(self._common) - len(self._left_out)
-

@@ -137,16 +137,12 @@ def clause(key: FlowKey, conjunction: Conjunction, cookie: int) -> Flow:
 
 def granted_to_all(way: Way, place: Place, cookie: int) -> Flow:
     """All connections of a subject, where a rule names neither peers nor ports."""
-    return Flow(
-        way.policy, SOONER, place_match(way.subject, place), (Goto(way.onward),), cookie
-    )
+    return Flow(way.policy, SOONER, place_match(way.subject, place), (Goto(way.onward),), cookie)
 
 
 def granted(way: Way, conjunction: int, cookie: int) -> Flow:
     """Connections of which all clauses of a grant hold."""
-    return Flow(
-        way.policy, USUAL, (Term(Field.CONJ_ID, conjunction),), (Goto(way.onward),), cookie
-    )
+    return Flow(way.policy, USUAL, (Term(Field.CONJ_ID, conjunction),), (Goto(way.onward),), cookie)
 
 
 def port_clauses(

@@ -54,7 +54,7 @@ OUT_PORT = Register("out-port", "the port that it leaves by", Subfield(Field.REG
 
 NEVER_WRITTEN = Register(
     "never-written",
-    "always 0: lets one condition stand in several flows, where its conjunctions fill more than one",
+    "always 0: lets one condition stand in several flows, where one cannot hold its conjunctions",
     Subfield(Field.REG7, 0, 32),
 )
 
