@@ -199,8 +199,8 @@ class Enforcement:
             (grant.subjects, _Feed(standing, None)),
             *((group, _Feed(standing, group)) for group in grant.peer_groups),
         ]
-        for network in grant.peer_networks:
-            standing.peer_comes(network)
+        for place in grant.peer_places:
+            standing.peer_comes(place)
         self._listening[grant] = feeds
         for group, feed in feeds:
             self._selection.listen(group, feed)

@@ -15,7 +15,7 @@ import msgspec
 
 from ovsnet.controller.selection import Group, Member
 from ovsnet.flows.flow import OwnerKind
-from ovsnet.flows.policy import ANY_PORT, PortRange, merged
+from ovsnet.flows.policy import ANY_PORT, Place, PortRange, merged
 from ovsnet.model import (
     Direction,
     IPAddress,
@@ -88,9 +88,15 @@ class Grant(msgspec.Struct, frozen=True):
         return self.groups
 
     @property
-    def peer_networks(self) -> tuple[IPNetwork, ...]:
-        """The networks that are peers, whoever has the addresses."""
-        return () if self._names_peers_ports else self.networks
+    def peer_places(self) -> tuple[Place, ...]:
+        """The networks that are peers, whoever has the addresses; one of a single address as that
+        address, for it may be a peer by another reason, too.
+        """
+        if self._names_peers_ports:
+            return ()
+        return tuple(
+            n.network_address if n.prefixlen == n.max_prefixlen else n for n in self.networks
+        )
 
     @property
     def any_peer(self) -> bool:

@@ -1,0 +1,179 @@
+"""A world as the compiled flows of its nodes' switches, and packets carried between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+
+from ovsnet.controller.belief import Port
+from ovsnet.controller.network import Network
+from ovsnet.flows.fields import Field, IpProto
+from ovsnet.flows.flow import Flow
+from ovsnet.flows.simulator import Connections, Packet, Switch, icmp, ip, tcp, udp
+from ovsnet.model import IPAddress, Node, Pod
+from ovsnet.names import (
+    GATEWAY_OFPORT,
+    ROUTER_MAC,
+    TUNNEL_KEY,
+    TUNNEL_OFPORT,
+    host_mac,
+    pod_mac,
+    port_name,
+)
+from ovsnet.policy.evaluate import Traffic
+from ovsnet.policy.world import World, in_network
+
+FIRST_PORT = 10
+CLIENT_PORT = 40000
+
+
+def ports_of(world: World, node: str) -> list[Port]:
+    """The ports of the pods that are on a node's switch: those with an address that can be."""
+    pods = [p for p in world.pods.values() if p.node == node and in_network(p) and p.addresses]
+    return [
+        Port(FIRST_PORT + k, port_name(p.namespace, p.name, p.uid), host_mac(ipv4_of(p)))
+        for k, p in enumerate(sorted(pods, key=lambda p: p.ref))
+    ]
+
+
+def ipv4_of(pod: Pod) -> IPv4Address:
+    (found,) = (a for a in pod.addresses if isinstance(a, IPv4Address))
+    return found
+
+
+def network_of(world: World) -> Network:
+    """The network of a world, told of everything once."""
+    network = Network(hash)
+    network.set_namespaces(world.namespaces.values())
+    network.set_policies(world.policies.values())
+    network.set_pods(world.pods.values())
+    network.set_nodes(world.nodes.values())
+    for name in world.nodes:
+        network.set_ports(name, ports_of(world, name))
+    return network
+
+
+@dataclass
+class Carriage:
+    """The switches of a world with their trackers: what passes leaves its connections there."""
+
+    world: World
+    flows: dict[str, Iterable[Flow]]
+    trackers: dict[str, Connections] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.ports = {
+            name: {p.ofport: p for p in ports_of(self.world, name)} for name in self.world.nodes
+        }
+        self.switches = {
+            name: Switch(flows, [GATEWAY_OFPORT, TUNNEL_OFPORT, *self.ports[name]])
+            for name, flows in self.flows.items()
+        }
+        self.trackers = self.trackers or {name: Connections() for name in self.flows}
+
+    @classmethod
+    def of(cls, world: World) -> Carriage:
+        network = network_of(world)
+        return cls(world, {n: list(network.ledger(n).flows.values()) for n in world.nodes})
+
+    def start(self, source: IPAddress, destination: IPAddress) -> tuple[str, int, str] | None:
+        """Where an honest packet with these addresses enters: node, port and MAC; None: nowhere."""
+        for node in self.world.nodes.values():
+            if any(source in r for r in node.pod_cidrs):
+                if source in gateways(node):
+                    return node.name, GATEWAY_OFPORT, ROUTER_MAC
+                pod = self.pod_of(source)
+                if pod is None:
+                    return None
+                name = port_name(pod.namespace, pod.name, pod.uid)
+                (port,) = (n for n, p in self.ports[node.name].items() if p.name == name)
+                return node.name, port, pod_mac(ipv4_of(pod))
+        # From elsewhere packets come by the node that has the pod: its own, answers of other nodes
+        # and those of the outside.
+        for node in self.world.nodes.values():
+            if any(destination in r for r in node.pod_cidrs):
+                return node.name, GATEWAY_OFPORT, ROUTER_MAC
+        return None
+
+    def is_own_address_of_another_node(self, source: IPAddress, destination: IPAddress) -> bool:
+        """Whether a packet would begin with an address that its node does not use for pods."""
+        return any(
+            source in node.addresses and not any(destination in r for r in node.pod_cidrs)
+            for node in self.world.nodes.values()
+        )
+
+    def pod_of(self, address: IPAddress) -> Pod | None:
+        pods = (p for p in self.world.pods.values() if in_network(p) and address in p.addresses)
+        return next(pods, None)
+
+    def arrives(self, packet: Packet, source: IPAddress, destination: IPAddress) -> bool:
+        """Whether a packet comes out where its destination is: a pod, or else a node's gateway."""
+        began = self.start(source, destination)
+        assert began is not None
+        node, port, mac = began
+        out = list(self._carried(node, packet.on(port, mac, ROUTER_MAC)))
+        assert len(out) <= 1, out
+        if not out:
+            return False
+        pod = self.pod_of(destination)
+        at = "gateway"
+        if pod is not None:
+            at = port_name(pod.namespace, pod.name, pod.uid)
+        assert out == [at], (out, at)
+        return True
+
+    def _carried(self, node: str, packet: Packet) -> Iterator[str]:
+        trace = self.switches[node].trace(packet, self.trackers[node])
+        assert not any(step.rivals for step in trace.steps), trace
+        self.trackers[node] = trace.tracker
+        for out in trace.deliveries:
+            if out.port == GATEWAY_OFPORT:
+                yield "gateway"
+            elif out.port == TUNNEL_OFPORT:
+                yield from self._through_tunnel(node, out.packet)
+            else:
+                yield self.ports[node][out.port].name
+
+    def _through_tunnel(self, node: str, packet: Packet) -> Iterator[str]:
+        outer = packet[Field.TUN_DST]
+        nodes = self.world.nodes.values()
+        (there,) = (n for n in nodes if outer in (int(a) for a in n.addresses))
+        here = self.world.nodes[node]
+        registers = dict.fromkeys((Field.REG0, Field.REG1), 0)
+        inner = packet.replace(registers).untracked()
+        ends = (str(next(a for a in n.addresses if a.version == 4)) for n in (here, there))
+        yield from self._carried(
+            there.name, inner.through_tunnel(TUNNEL_OFPORT, TUNNEL_KEY, *ends)
+        )
+
+
+def gateways(node: Node) -> list[IPAddress]:
+    return [r[1] for r in node.pod_cidrs]
+
+
+def first_packet(traffic: Traffic) -> Packet:
+    """The packet that begins a connection."""
+    return _packet(traffic, str(traffic.source), str(traffic.destination), begins=True)
+
+
+def answer(traffic: Traffic) -> Packet:
+    """The packet that answers it."""
+    return _packet(traffic, str(traffic.destination), str(traffic.source), begins=False)
+
+
+def _packet(traffic: Traffic, source: str, destination: str, begins: bool) -> Packet:
+    ports = (CLIENT_PORT, traffic.port or 0)
+    ports = ports if begins else ports[::-1]
+    match traffic.protocol:
+        case IpProto.TCP:
+            return tcp(source, destination, *ports, flags=0x02 if begins else 0x12)
+        case IpProto.UDP:
+            return udp(source, destination, *ports)
+        case IpProto.SCTP:
+            sctp = {Field.SCTP_SRC: ports[0], Field.SCTP_DST: ports[1]}
+            return ip(source, destination, IpProto.SCTP).replace(sctp)
+        case IpProto.ICMP:
+            return icmp(source, destination, 8 if begins else 0)
+        case _:
+            return icmp(source, destination, 128 if begins else 129)
