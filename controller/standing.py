@@ -7,16 +7,7 @@ from collections.abc import Callable, Iterator
 from ovsnet.controller.grants import Grant
 from ovsnet.controller.work import NodeWork, Work
 from ovsnet.flows.flow import Conjunction, Flow
-from ovsnet.flows.policy import (
-    WAYS,
-    Place,
-    clause,
-    granted,
-    granted_to_all,
-    peer_key,
-    port_clauses,
-    subject_key,
-)
+from ovsnet.flows.policy import WAYS, Place, granted, granted_to_all, peer, ports, subject
 from ovsnet.model import IPAddress, RuleRef
 
 _SUBJECT, _PEER = 1, 2
@@ -164,10 +155,10 @@ class StandingGrant:
     def _subject_flow(self, address: IPAddress) -> Flow:
         if self._clauses == 1:
             return granted_to_all(self._way, address, self.cookie)
-        return clause(subject_key(self._way, address), self._clause(_SUBJECT), self.cookie)
+        return subject(self._way, address, self._clause(_SUBJECT), self.cookie)
 
     def _peer_flow(self, place: Place) -> Flow:
-        return clause(peer_key(self._way, place), self._clause(_PEER), self.cookie)
+        return peer(self._way, place, self._clause(_PEER), self.cookie)
 
     def _fixed_flows(self) -> Iterator[Flow]:
         if self._clauses == 1:
@@ -175,4 +166,4 @@ class StandingGrant:
         yield granted(self._way, self._conjunction, self.cookie)
         if self.grant.ports is not None:
             last = self._clause(self._clauses)
-            yield from port_clauses(self._way, self.grant.ports, last, self.cookie)
+            yield from ports(self._way, self.grant.ports, last, self.cookie)

@@ -21,15 +21,17 @@ from typing import NamedTuple
 from ovsnet.flows import node as node_flows
 from ovsnet.flows import peer as peer_flows
 from ovsnet.flows import pod as pod_flows
+from ovsnet.flows import policy as policy_flows
 from ovsnet.flows import stamp as stamp_flows
 from ovsnet.flows.channel import Overlay
-from ovsnet.flows.flow import Flow
+from ovsnet.flows.flow import Conjunction, Flow
 from ovsnet.flows.node import gateway_of, node_block
 from ovsnet.flows.peer import peer_block
 from ovsnet.flows.pod import Endpoint, pod_block
+from ovsnet.flows.policy import WAYS, PortRange
 from ovsnet.flows.registers import REGISTERS, Side
 from ovsnet.flows.text import parse_flow, print_flow
-from ovsnet.model import Node, PodRef
+from ovsnet.model import Direction, Node, PodRef, Protocol
 from ovsnet.names import BRIDGE, GATEWAY_OFPORT, GATEWAY_PORT, TUNNEL_OFPORT, TUNNEL_PORT, Table
 from ovsnet.sandbox.openvswitch import OpenVSwitch, network_namespace
 
@@ -51,6 +53,11 @@ WEB = Endpoint(
     IPv6Address("fd00:10:244::5"),
 )
 WEB_PORT = "web-k3j5n2qa"
+CALLER = ip_address("10.244.1.7")
+INGRESS = WAYS[Direction.INGRESS]
+EGRESS = WAYS[Direction.EGRESS]
+GRANT = 1001
+"""The conjunction of the sample policy's one ingress rule: from CALLER, to TCP 80 and 8080-8083."""
 
 Maker = Callable[..., Flow | Iterable[Flow]]
 
@@ -99,26 +106,49 @@ def uses() -> Iterator[Use]:
     for network in THIS.pod_cidrs:
         yield Use(node_flows.no_such_pod, (network,))
     yield Use(node_flows.to_the_world, (gateway.mac,))
-    yield Use(node_flows.replies_skip_ingress_policy)
+    yield from policy_uses()
     yield Use(node_flows.commit_new)
     yield Use(node_flows.send)
     yield Use(node_flows.explicit_drops)
     yield Use(stamp_flows.stamp_flow, (0x5EED,))
 
 
+def policy_uses() -> Iterator[Use]:
+    """Every function that makes a flow of NetworkPolicy, for a pod that is isolated both ways."""
+    assert WEB.ipv4 is not None
+    gateway = gateway_of(THIS)
+    assert gateway is not None
+    for direction in Direction:
+        yield Use(policy_flows.isolated, (direction, WEB.addresses))
+    yield Use(policy_flows.own_node, ((*gateway.addresses, *THIS.addresses),))
+    yield Use(policy_flows.drops_that_no_pod_counts)
+    yield Use(policy_flows.subject, (INGRESS, WEB.ipv4, Conjunction(GRANT, 1, 3), 0))
+    yield Use(policy_flows.peer, (INGRESS, CALLER, Conjunction(GRANT, 2, 3), 0))
+    ranges = (PortRange(Protocol.TCP, 80, 80), PortRange(Protocol.TCP, 8080, 8083))
+    yield Use(policy_flows.ports, (INGRESS, ranges, Conjunction(GRANT, 3, 3), 0))
+    yield Use(policy_flows.granted, (INGRESS, GRANT, 0))
+    yield Use(policy_flows.granted_to_all, (EGRESS, WEB.ipv4, 0))
+
+
+def flows_of(use: Use) -> tuple[Flow, ...]:
+    """What a function makes."""
+    made = use.maker(*use.arguments)
+    return (made,) if isinstance(made, Flow) else tuple(made)
+
+
 def every_flow() -> list[Flow]:
     """All flows of the sample node, as the compiler makes them."""
     blocks = (node_block(THIS), peer_block(THIS, THAT, Overlay()), pod_block(WEB))
-    return [*(flow for block in blocks for flow in block.flows), stamp_flows.stamp_flow(0x5EED)]
+    compiled = {flow.key: flow for block in blocks for flow in block.flows}
+    policies = {flow.key: flow for use in policy_uses() for flow in flows_of(use)}
+    return [*(policies | compiled).values(), stamp_flows.stamp_flow(0x5EED)]
 
 
 def explained() -> dict[tuple[object, ...], Maker]:
     """Which function makes the flow of a key."""
     makers: dict[tuple[object, ...], Maker] = {}
     for use in uses():
-        made = use.maker(*use.arguments)
-        for flow in (made,) if isinstance(made, Flow) else made:
-            makers[flow.key] = use.maker
+        makers.update((flow.key, use.maker) for flow in flows_of(use))
     return makers
 
 
@@ -162,7 +192,7 @@ def document(dump: list[str]) -> str:
         flow = parse_flow(line, ports).flow
         shown = re.sub(r"^cookie=\S+ ", "", line)
         by_table[flow.table].setdefault(makers[flow.key], []).append(shown)
-    out = [_INTRODUCTION.format(this=THIS, that=THAT, pod=WEB.pod, address=WEB.ipv4)]
+    out = [_INTRODUCTION.format(this=THIS, that=THAT, pod=WEB.pod, address=WEB.ipv4, caller=CALLER)]
     out += ["## Registers\n", "| name | bits | meaning |", "|---|---|---|"]
     for register in REGISTERS:
         bits = register.bits
@@ -190,8 +220,9 @@ Written by `make docs` from the code and from the dump of a real switch; do not 
 
 The switch is that of {this.name} ({this.pod_cidrs[0]}, {this.pod_cidrs[1]}). It knows one other
 node, {that.name} ({that.pod_cidrs[0]}, at {that.addresses[0]}), and has one pod, {pod}, with the
-address {address}. A packet passes the tables from the top to the bottom. Cookies are left out here;
-each leads back to the object that its flow exists for, and `ovsnet explain` names it.
+address {address}. Policies isolate the pod in both directions; one rule allows the pod at {caller}
+to call its TCP ports 80 and 8080 to 8083, another one allows it to call everybody. A packet passes
+the tables from the top to the bottom. Cookies are left out here; each leads back to the object that its flow exists for, and `ovsnet explain` names it.
 """
 
 

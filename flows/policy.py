@@ -18,7 +18,7 @@ from ipaddress import IPv4Address, IPv4Network
 import msgspec
 
 from ovsnet.flows.fields import CtState, Field, IpProto
-from ovsnet.flows.flow import Conjunction, Flow, FlowKey, Goto, Match, Term, match, term
+from ovsnet.flows.flow import Conjunction, Flow, Goto, Match, Term, match, term
 from ovsnet.flows.priorities import FIRST, LAST, SOONER, USUAL
 from ovsnet.flows.terms import FAMILIES, IPV4, IPV6, ct_state
 from ovsnet.model import Direction, IPAddress, IPNetwork, Protocol
@@ -120,19 +120,16 @@ def place_match(fields: tuple[Field, Field], place: Place) -> Match:
     return _TRACKED, term(field, int(place.network_address), int(place.netmask)), family
 
 
-def subject_key(way: Way, place: Place) -> FlowKey:
-    """The key of the flow that says that a pod is a subject of grants."""
-    return way.policy, USUAL, place_match(way.subject, place)
+def subject(way: Way, place: Place, conjunction: Conjunction, cookie: int) -> Flow:
+    """Connections of a pod that a policy selects: the first clause of what the policy grants."""
+    condition = place_match(way.subject, place)
+    return Flow(way.policy, USUAL, condition, (conjunction,), cookie)
 
 
-def peer_key(way: Way, place: Place) -> FlowKey:
-    """The key of the flow that says that an address or network is a peer of grants."""
-    return way.policy, USUAL, place_match(way.peer, place)
-
-
-def clause(key: FlowKey, conjunction: Conjunction, cookie: int) -> Flow:
-    """Connections of which one clause of a grant holds."""
-    return Flow(*key, (conjunction,), cookie)
+def peer(way: Way, place: Place, conjunction: Conjunction, cookie: int) -> Flow:
+    """Connections with an address or network at their other end that a rule names as a peer."""
+    condition = place_match(way.peer, place)
+    return Flow(way.policy, USUAL, condition, (conjunction,), cookie)
 
 
 def granted_to_all(way: Way, place: Place, cookie: int) -> Flow:
@@ -141,15 +138,17 @@ def granted_to_all(way: Way, place: Place, cookie: int) -> Flow:
 
 
 def granted(way: Way, conjunction: int, cookie: int) -> Flow:
-    """Connections of which all clauses of a grant hold."""
+    """Connections of which all clauses of a grant hold: subject, peer and port, as far as the rule
+    names them.
+    """
     return Flow(way.policy, USUAL, (Term(Field.CONJ_ID, conjunction),), (Goto(way.onward),), cookie)
 
 
-def port_clauses(
-    way: Way, ports: Iterable[PortRange], conjunction: Conjunction, cookie: int
+def ports(
+    way: Way, ranges: Iterable[PortRange], conjunction: Conjunction, cookie: int
 ) -> Iterator[Flow]:
-    """Connections to ports of a grant, in both families; `ports` are merged."""
-    for each in ports:
+    """Connections to ports that a rule names, in both families; `ranges` are merged."""
+    for each in ranges:
         protocol = Term(Field.CT_NW_PROTO, PROTOCOLS[each.protocol])
         for value, mask in masked_ports(each.first, each.last):
             numbers = (term(Field.CT_TP_DST, value, mask),) if mask else ()
@@ -159,8 +158,8 @@ def port_clauses(
 
 
 def isolated(direction: Direction, addresses: Iterable[IPAddress]) -> Iterator[Flow]:
-    """Connections of an isolated pod: they need a grant, and without one are dropped. The drop is
-    the pod's own flow, so that it counts.
+    """Connections of an isolated pod: they need a grant, and without one they are dropped. The
+    drop is the pod's own flow, so that it counts.
     """
     way = WAYS[direction]
     for address in addresses:

@@ -61,6 +61,13 @@ _NEIGHBOUR_MESSAGES = {
 }
 _ARP_MESSAGES = {1: "ARP requests", 2: "ARP replies"}
 _FIELDS = {
+    Field.CT_NW_SRC: "of a connection from",
+    Field.CT_NW_DST: "of a connection to",
+    Field.CT_IPV6_SRC: "of a connection from",
+    Field.CT_IPV6_DST: "of a connection to",
+    Field.CT_NW_PROTO: "of a connection by",
+    Field.CT_TP_SRC: "of a connection from port",
+    Field.CT_TP_DST: "of a connection to port",
     Field.ETH_SRC: "source MAC",
     Field.ETH_DST: "destination MAC",
     Field.IPV4_SRC: "source",

@@ -71,7 +71,7 @@ def reading(text, ports=None):
             "dropped",
         ),
         (
-            "table=4,ct_state=-new+rel+trk actions=goto_table:9",
+            "table=4,ct_state=-new+rel+trk actions=goto_table:10",
             "all packets, connection related and not new",
             "on to route",
         ),
@@ -81,29 +81,29 @@ def reading(text, ports=None):
             "dropped",
         ),
         (
-            "table=9,ip,nw_dst=10.1.3.0/24 actions=dec_ttl,set_field:172.18.0.3->tun_dst,"
-            "set_field:0x2->reg1,goto_table:12",
+            "table=10,ip,nw_dst=10.1.3.0/24 actions=dec_ttl,set_field:172.18.0.3->tun_dst,"
+            "set_field:0x2->reg1,goto_table:14",
             "IPv4 packets, destination in 10.1.3.0/24",
             "TTL less one; tunnelled to the node at 172.18.0.3; noted: out-port ovsnet-tun0; "
             "on to commit",
         ),
         (
-            "table=12,ct_state=+new+trk,ip actions=ct(commit,zone=65520),goto_table:13",
+            "table=14,ct_state=+new+trk,ip actions=ct(commit,zone=65520),goto_table:15",
             "IPv4 packets, connection new",
             "connection committed (zone 65520); on to output",
         ),
         (
-            "table=7,conj_id=9,ip actions=goto_table:8",
+            "table=8,conj_id=9,ip actions=goto_table:9",
             "IPv4 packets, every clause of conjunction 9 holds",
             "on to egress_default",
         ),
         (
-            "table=13 actions=output:NXM_NX_REG1[]",
+            "table=15 actions=output:NXM_NX_REG1[]",
             "all packets",
             "sent out of the port in out-port",
         ),
         ("table=0 actions=NORMAL", "all packets", "sent out of port NORMAL"),
-        ("table=14,cookie=0x1 actions=drop", "no packet", "bears the digest of all other flows"),
+        ("table=16,cookie=0x1 actions=drop", "no packet", "bears the digest of all other flows"),
     ],
 )
 def test_readings(line, packets, outcome):
