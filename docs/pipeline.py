@@ -222,7 +222,8 @@ The switch is that of {this.name} ({this.pod_cidrs[0]}, {this.pod_cidrs[1]}). It
 node, {that.name} ({that.pod_cidrs[0]}, at {that.addresses[0]}), and has one pod, {pod}, with the
 address {address}. Policies isolate the pod in both directions; one rule allows the pod at {caller}
 to call its TCP ports 80 and 8080 to 8083, another one allows it to call everybody. A packet passes
-the tables from the top to the bottom. Cookies are left out here; each leads back to the object that its flow exists for, and `ovsnet explain` names it.
+the tables from the top to the bottom. Cookies are left out here; each leads back to the object that
+its flow exists for, and `ovsnet explain` names it.
 """
 
 
