@@ -2,7 +2,8 @@
 
 import zlib
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovsnet.flows.commons import Commons
@@ -152,3 +153,102 @@ def test_the_same_block_again_changes_nothing() -> None:
     again = ledger.update([one])
     assert not again
     assert again.revision == ledger.revision == 1
+
+
+SINGLE = [Owner(OwnerKind.POLICY, f"grant {i}") for i in range(4)]
+clauses = st.builds(
+    lambda key, owner, clause: Flow(
+        key[0],
+        key[1],
+        (Term(Field.IN_PORT, key[2]),),
+        (Conjunction(owner + 1, clause, 2),),
+        SINGLE[owner].cookie,
+    ),
+    keys,
+    st.integers(0, 3),
+    st.integers(1, 2),
+)
+single_changes = st.lists(
+    st.tuples(
+        st.lists(blocks, max_size=2),
+        st.lists(st.sampled_from(OWNERS), max_size=1),
+        st.lists(clauses, max_size=6, unique_by=lambda f: (f.key, f.cookie)),
+        st.integers(0, 255),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(single_changes, st.sampled_from([1, 2, 2048]))
+def test_single_flows_add_up_with_blocks_in_any_order(sequence, most: int) -> None:
+    """However many clauses a flow may carry, none is lost and none stays."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ovsnet.flows.ledger.MOST_CLAUSES", most)
+        ledger = Ledger(fingerprint, Commons(fingerprint), OWNERS[0])
+        state: dict[Owner, Block] = {}
+        single: dict[tuple[object, int], Flow] = {}
+        switch: dict[object, Flow] = {}
+        for new, gone, coming, going in sequence:
+            leaving = {k: f for i, (k, f) in enumerate(single.items()) if going >> i & 1}
+            entering = {(f.key, f.cookie): f for f in coming}
+            # What is there already leaves before it comes again.
+            leaving |= {k: single[k] for k in entering if k in single}
+            delta = ledger.update(new, gone, leaving.values(), entering.values())
+            single = {k: f for k, f in single.items() if k not in leaving} | entering
+            for owner in gone:
+                state.pop(owner, None)
+            state |= {one.owner: one for one in new}
+            for flow in delta.deletes:
+                assert switch.pop(flow.key) == flow
+            switch |= {flow.key: flow for flow in delta.adds}
+            assert dict(ledger.flows) == switch
+            assert ledger.digest == (sum(map(fingerprint, switch.values())) & (1 << 64) - 1 or 1)
+        assert all(len(f.actions) <= most or f.cookie in OWN_COOKIES for f in switch.values())
+
+        fresh = Ledger(fingerprint, Commons(fingerprint), OWNERS[0])
+        fresh.update(state.values(), entering=single.values())
+        assert dict(fresh.flows) == switch
+        said = {(f.table, f.priority, port(f), a) for f in switch.values() for a in f.actions}
+        every = [f for b in state.values() for f in b.flows] + list(single.values())
+        assert said == wanted(every)
+
+
+OWN_COOKIES = {owner.cookie for owner in OWNERS}
+
+
+def port(flow: Flow) -> Term:
+    return next(t for t in flow.match if t.field is Field.IN_PORT)
+
+
+def wanted(every: list[Flow]) -> set[tuple[object, ...]]:
+    """The actions of every key: all clauses, or those of the first owner with others."""
+    by_key: dict[object, list[Flow]] = {}
+    for flow in every:
+        by_key.setdefault(flow.key, []).append(flow)
+    found: set[tuple[object, ...]] = set()
+    for flows in by_key.values():
+        conjunctive = all(f.actions and type(f.actions[0]) is Conjunction for f in flows)
+        names = {owner.cookie: owner.name for owner in OWNERS}
+        first = min(flows, key=lambda f: (f.cookie not in names, names.get(f.cookie, ""), f.cookie))
+        for flow in flows if conjunctive else [first]:
+            found |= {(flow.table, flow.priority, port(flow), a) for a in flow.actions}
+    return found
+
+
+def test_more_clauses_than_a_message_holds_stand_in_several_flows_for_the_same_packets() -> None:
+    ledger = Ledger(fingerprint, Commons(fingerprint), OWNERS[0])
+    match = (Term(Field.IN_PORT, 1),)
+    many = [
+        Flow(Table.ROUTE, 1, match, (Conjunction(n, 1, 2),), SINGLE[0].cookie + n)
+        for n in range(1, 5001)
+    ]
+    ledger.update(entering=many)
+
+    flows = list(ledger.flows.values())
+    assert [len(flow.actions) for flow in flows] == [2048, 2048, 904]
+    assert len({tuple((t.field, t.mask) for t in flow.match) for flow in flows}) == 3
+    assert {t.value for f in flows for t in f.match if t.field is Field.REG7} == {0}
+
+    ledger.update(leaving=many[1:])
+    assert [flow.actions for flow in ledger.flows.values()] == [many[0].actions]
