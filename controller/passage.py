@@ -1,0 +1,184 @@
+"""The way of packets through the flows that switches hold: in by a port of one, out by another's.
+
+The switches are simulated (`ovsnet.flows.simulator`), and the tunnel between them with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from ovsnet.controller.openflow.decode import ForeignFlow
+from ovsnet.flows.channel import underlay_between
+from ovsnet.flows.fields import Field
+from ovsnet.flows.flow import Flow
+from ovsnet.flows.simulator import Connections, Packet, Step, Switch, Trace
+from ovsnet.model import Node
+from ovsnet.names import GATEWAY_OFPORT, TUNNEL_OFPORT, Table
+
+_MOST_HOPS: Final = 8
+_REGISTERS: Final = dict.fromkeys((f for f in Field if f <= Field.CONJ_ID), 0)
+
+Trackers: TypeAlias = Mapping[str, Connections]
+"""The connection trackers of switches, by node."""
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What the switch of a node holds: its flows, and its ports' names by their numbers."""
+
+    node: Node
+    flows: tuple[Flow | ForeignFlow, ...]
+    ports: Mapping[int, str]
+
+
+class Post(NamedTuple):
+    """A port of a node's switch."""
+
+    node: str
+    port: int
+
+
+class Hop(msgspec.Struct, frozen=True):
+    """One lookup on the way."""
+
+    node: str
+    step: Step
+
+
+class Drop(msgspec.Struct, frozen=True):
+    """Where a packet came to nothing, by which flow (None: no flow matches), and why."""
+
+    node: str
+    table: Table
+    flow: Flow | None
+    reason: str
+
+
+class Way(msgspec.Struct, frozen=True):
+    """The way of one packet.
+
+    `drop` is where it ended if it has not arrived. `unread` are flows in tables on the way that
+    the simulator cannot follow, so that nobody can say what they would have done.
+    """
+
+    hops: tuple[Hop, ...]
+    arrivals: tuple[Post, ...]
+    drop: Drop | None
+    unread: tuple[tuple[str, ForeignFlow], ...] = ()
+
+    def last(self, node: str, tables: Iterable[Table]) -> Flow | None:
+        """The flow that it met last in any of these tables on a node."""
+        among = frozenset(tables)
+        met = [h.step.flow for h in self.hops if h.node == node and h.step.table in among]
+        return next((flow for flow in reversed(met) if flow is not None), None)
+
+
+class _Switch(NamedTuple):
+    held: Held
+    simulated: Switch
+    unread: Mapping[int, tuple[ForeignFlow, ...]]
+
+
+class Fabric:
+    """Switches and the tunnel that joins them; `nodes` are all nodes of the cluster."""
+
+    def __init__(self, held: Iterable[Held], nodes: Iterable[Node]) -> None:
+        self._switches = {each.node.name: _simulated(each) for each in held}
+        self._by_underlay = {int(address): node for node in nodes for address in node.addresses}
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """The nodes whose switches are known."""
+        return frozenset(self._switches)
+
+    def ports(self, node: str) -> Mapping[int, str]:
+        """The names of a node's ports."""
+        return self._switches[node].held.ports
+
+    def carry(self, at: Post, packet: Packet, trackers: Trackers) -> tuple[Way, Trackers]:
+        """Carry a packet that comes in by a port; returns its way, and the trackers after it.
+
+        What reaches the tunnel of a node whose switch is not known counts as arrived there.
+
+        Raises:
+            ValueError: a flow sends to a port whose meaning is not modelled.
+        """
+        walk = _Walk(dict(trackers))
+        waiting = [(at, packet)]
+        for _ in range(_MOST_HOPS):
+            if not waiting:
+                break
+            where, arriving = waiting.pop(0)
+            waiting += self._pass(where, arriving, walk)
+        return walk.way(), walk.trackers
+
+    def _pass(self, at: Post, packet: Packet, walk: _Walk) -> Iterator[tuple[Post, Packet]]:
+        switch = self._switches[at.node]
+        incoming = packet.replace({Field.IN_PORT: at.port})
+        trace = switch.simulated.trace(incoming, walk.trackers.get(at.node))
+        walk.note(switch, trace)
+        for out in trace.deliveries:
+            if out.port != TUNNEL_OFPORT:
+                walk.arrivals.append(Post(at.node, out.port))
+                continue
+            there = self._by_underlay.get(out.packet[Field.TUN_DST])
+            there = there or self._by_underlay.get(out.packet[Field.TUN_IPV6_DST])
+            if there is None or there.name not in self._switches:
+                walk.arrivals.append(Post(there.name if there else "", TUNNEL_OFPORT))
+            else:
+                yield Post(there.name, TUNNEL_OFPORT), _tunnelled(out.packet, switch, there)
+
+
+class _Walk:
+    """What is gathered on the way."""
+
+    def __init__(self, trackers: dict[str, Connections]) -> None:
+        self.trackers = trackers
+        self.arrivals: list[Post] = []
+        self._hops: list[Hop] = []
+        self._drop: Drop | None = None
+        self._unread: list[tuple[str, ForeignFlow]] = []
+
+    def note(self, switch: _Switch, trace: Trace) -> None:
+        """The packet has passed a switch."""
+        node = switch.held.node.name
+        assert isinstance(trace.tracker, Connections)
+        self.trackers[node] = trace.tracker
+        self._hops += (Hop(node, step) for step in trace.steps)
+        for table in sorted({step.table for step in trace.steps}):
+            self._unread += ((node, foreign) for foreign in switch.unread.get(table, ()))
+        if trace.losses:
+            lost = trace.losses[-1]
+            self._drop = Drop(node, lost.table, lost.flow, str(lost.reason))
+        elif trace.dropped:
+            last = trace.steps[-1]
+            self._drop = Drop(node, last.table, last.flow, "no flow sends it on")
+
+    def way(self) -> Way:
+        """The way so far."""
+        arrivals = tuple(self.arrivals)
+        drop = None if arrivals else self._drop
+        return Way(tuple(self._hops), arrivals, drop, tuple(self._unread))
+
+
+def _simulated(held: Held) -> _Switch:
+    known = [flow for flow in held.flows if isinstance(flow, Flow)]
+    unread: dict[int, tuple[ForeignFlow, ...]] = {}
+    for flow in held.flows:
+        if isinstance(flow, ForeignFlow):
+            unread[flow.table] = (*unread.get(flow.table, ()), flow)
+    ports = (GATEWAY_OFPORT, TUNNEL_OFPORT, *held.ports)
+    return _Switch(held, Switch(known, ports), unread)
+
+
+def _tunnelled(packet: Packet, here: _Switch, there: Node) -> Packet:
+    """The packet as it comes out of the tunnel: without what only the first switch knew of it."""
+    outer = underlay_between(there, here.held.node)
+    key = packet[Field.TUN_ID]
+    plain = packet.replace({**_REGISTERS, Field.TUN_DST: 0, Field.TUN_IPV6_DST: 0}).untracked()
+    to = underlay_between(here.held.node, there)
+    if outer is None or to is None:
+        return plain
+    return plain.through_tunnel(TUNNEL_OFPORT, key, str(outer), str(to))

@@ -1,0 +1,240 @@
+"""A connection on trial: packets of it carried through the flows that the switches hold, and their
+fates held against what the policies decide.
+
+If it is allowed, its first packet, the answer and a later packet must arrive. If it is denied, the
+first one must be dropped at the end whose policies deny it; and as it may have begun before they
+did, so must the packets of one that the trackers know as established.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
+
+from ovsnet.controller.ends import End
+from ovsnet.controller.network import NodeView
+from ovsnet.controller.passage import Fabric, Post, Trackers, Way
+from ovsnet.controller.why import Fate, Flows, Reading
+from ovsnet.flows.fields import Field, IpProto
+from ovsnet.flows.flow import Flow
+from ovsnet.flows.node import CT_ZONE, gateway_of
+from ovsnet.flows.policy import WAYS
+from ovsnet.flows.simulator import Connection, Connections, Packet, echo, ip, tcp, udp
+from ovsnet.flows.simulator.conntrack import ends_of
+from ovsnet.flows.simulator.packet import ACK, SYN
+from ovsnet.flows.terms import mac
+from ovsnet.flows.text import print_flow
+from ovsnet.flows.words import owner_words, words
+from ovsnet.model import Direction, IPAddress
+from ovsnet.names import GATEWAY_OFPORT, ROUTER_MAC, TUNNEL_OFPORT, Table
+from ovsnet.policy.evaluate import Traffic, Verdict
+
+_CLIENT_PORT: Final = 40000
+_NAMES: Final = {GATEWAY_OFPORT: "the node", TUNNEL_OFPORT: "the tunnel"}
+
+
+class Start(NamedTuple):
+    """Where an end's packets come in, with its MAC, and where packets to it come out."""
+
+    post: Post
+    mac: int
+
+
+class _Packets(NamedTuple):
+    """Of a connection: its first packet, the answer to it, and a later one."""
+
+    first: Packet
+    answer: Packet
+    later: Packet
+
+
+class _Denied(NamedTuple):
+    """Where a connection must be dropped: by the policies of a direction, on one node."""
+
+    node: str
+    direction: Direction
+
+    @property
+    def tables(self) -> tuple[Table, Table, Table]:
+        way = WAYS[self.direction]
+        return way.isolation, way.policy, way.default
+
+
+def start(nodes: Mapping[str, NodeView], end: End, address: IPAddress, other: End) -> Start | None:
+    """Where an end with this address enters the pod network on its way to another; None if no port
+    of it is known, or no node that has one.
+
+    Who is neither pod nor gateway of a node speaks through the node of the other end: the world,
+    and other nodes by the addresses that they have of their own.
+    """
+    if end.pod is not None:
+        if end.endpoint is None:
+            return None
+        return Start(Post(end.node, end.endpoint.ofport), mac(end.endpoint.mac))
+    for name in (end.node, other.node):
+        gateway = gateway_of(nodes[name].node) if name in nodes else None
+        if gateway is not None and (name == other.node or address in gateway.addresses):
+            return Start(Post(name, GATEWAY_OFPORT), gateway.mac)
+    return None
+
+
+class Trial:
+    """Tries connections between two ends. `owners` has the names of flows' owners, by cookie."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        source: tuple[End, Start],
+        destination: tuple[End, Start],
+        owners: Mapping[int, str],
+    ) -> None:
+        self._fabric = fabric
+        self._source = source[1]
+        self._destination = destination[1]
+        self._names = {start.post: end.name for end, start in (source, destination)}
+        self._owners = owners
+
+    def flows(self, traffic: Traffic, verdict: Verdict) -> Flows:
+        """What the flows do to a connection for which the policies decide this."""
+        denied = self._denied(verdict)
+        fates, doubts = [], []
+        try:
+            for name, way, goal in self._ways(traffic, denied is None):
+                fates.append(self._fate(name, way, goal, denied))
+                doubts += _doubts(way)
+        except ValueError as error:
+            return Flows(None, f"the flows cannot be followed: {error}", tuple(fates))
+        if doubts:
+            return Flows(None, doubts[0], tuple(fates))
+        wrong = next((fate for fate in fates if not fate.right), None)
+        problem = "" if wrong is None else _problem(wrong, denied)
+        return Flows(wrong is None, problem, tuple(fates))
+
+    def _denied(self, verdict: Verdict) -> _Denied | None:
+        if not verdict.egress.allowed:
+            return _Denied(self._source.post.node, Direction.EGRESS)
+        if not verdict.ingress.allowed:
+            return _Denied(self._destination.post.node, Direction.INGRESS)
+        return None
+
+    def _ways(self, traffic: Traffic, allowed: bool) -> Iterator[tuple[str, Way, Post]]:
+        """Packets by name, with their ways and where they are bound for."""
+        packets = _packets(traffic)
+        here, there = self._source, self._destination
+        if allowed:
+            way, trackers = self._carried(packets.first, here, {})
+            yield "first packet", way, there.post
+            way, trackers = self._carried(packets.answer, there, trackers)
+            yield "answer", way, here.post
+            yield "later packet", self._carried(packets.later, here, trackers)[0], there.post
+            return
+        yield "first packet", self._carried(packets.first, here, {})[0], there.post
+        live = _established(packets.first, self._fabric.nodes)
+        way, _ = self._carried(packets.later, here, live)
+        yield "packet of a live connection", way, there.post
+        # The answers of other protocols may be allowed by the policies of the way back, which they
+        # would take as first packets of a connection of their own.
+        if traffic.protocol == IpProto.TCP:
+            way, _ = self._carried(packets.answer, there, live)
+            yield "answer in a live connection", way, here.post
+
+    def _carried(self, packet: Packet, begin: Start, trackers: Trackers) -> tuple[Way, Trackers]:
+        macs = {Field.ETH_SRC: begin.mac, Field.ETH_DST: mac(ROUTER_MAC)}
+        return self._fabric.carry(begin.post, packet.replace(macs), trackers)
+
+    def _fate(self, name: str, way: Way, goal: Post, denied: _Denied | None) -> Fate:
+        arrives = way.arrivals == (goal,)
+        drop = way.drop
+        if drop is None:
+            where = "arrives at " + " and at ".join(map(self._post_words, way.arrivals))
+            passing = None
+            if denied is not None:
+                passing = self._reading(denied.node, way.last(denied.node, denied.tables))
+            return Fate(name, arrives, where, arrives and denied is None, passing)
+        where = f"is dropped on {drop.node} in {drop.table.text}"
+        if drop.flow is None or drop.flow.actions:
+            where += f": {drop.reason}"
+        right = denied is not None
+        if denied is not None and name == "first packet":
+            right = drop.node == denied.node and drop.table in denied.tables
+        return Fate(name, arrives, where, right, self._reading(drop.node, drop.flow))
+
+    def _post_words(self, post: Post) -> str:
+        known = self._names.get(post)
+        if known is not None:
+            return known
+        if not post.node:
+            return "a tunnel to no known node"
+        name = _NAMES.get(post.port) or f"port {self._port_names(post.node).get(post.port)}"
+        return f"{name} of {post.node}"
+
+    def _port_names(self, node: str) -> Mapping[int, str]:
+        return self._fabric.ports(node) if node in self._fabric.nodes else {}
+
+    def _reading(self, node: str, flow: Flow | None) -> Reading | None:
+        if flow is None:
+            return None
+        ports = self._port_names(node)
+        said = words(flow, ports)
+        return Reading(
+            node=node,
+            table=flow.table.text,
+            flow=print_flow(flow, ports),
+            packets=said.packets,
+            outcome=said.outcome,
+            owner=owner_words(flow, self._owners),
+        )
+
+
+def _packets(traffic: Traffic) -> _Packets:
+    ends = str(traffic.source), str(traffic.destination)
+    back = ends[::-1]
+    port = traffic.port or 0
+    match traffic.protocol:
+        case IpProto.TCP:
+            return _Packets(
+                tcp(*ends, _CLIENT_PORT, port),
+                tcp(*back, port, _CLIENT_PORT, flags=SYN | ACK),
+                tcp(*ends, _CLIENT_PORT, port, flags=ACK),
+            )
+        case IpProto.UDP:
+            first = udp(*ends, _CLIENT_PORT, port)
+            return _Packets(first, udp(*back, port, _CLIENT_PORT), first)
+        case IpProto.SCTP:
+            first = ip(*ends, IpProto.SCTP).replace(
+                {Field.SCTP_SRC: _CLIENT_PORT, Field.SCTP_DST: port}
+            )
+            answer = ip(*back, IpProto.SCTP).replace(
+                {Field.SCTP_SRC: port, Field.SCTP_DST: _CLIENT_PORT}
+            )
+            return _Packets(first, answer, first)
+        case _:
+            return _Packets(echo(*ends), echo(*back, reply=True), echo(*ends))
+
+
+def _established(first: Packet, nodes: frozenset[str]) -> Trackers:
+    """The trackers of all nodes when the connection that a packet begins has been answered."""
+    ends = ends_of(first)
+    known = Connection(CT_ZONE, ends, ends.reverse, answered=True)
+    both = {(CT_ZONE, ends): known, (CT_ZONE, ends.reverse): known}
+    return dict.fromkeys(nodes, Connections(both))
+
+
+def _doubts(way: Way) -> Iterator[str]:
+    """Why nobody can say where a switch would have sent the packet."""
+    for node, foreign in way.unread:
+        yield (
+            f"{node} holds a flow in table {foreign.table} that ovsnet cannot follow "
+            f"({foreign.reason})"
+        )
+    for hop in way.hops:
+        if hop.step.rivals:
+            table = hop.step.table.text
+            yield f"{hop.node} holds flows in {table} of which any may take the packet"
+
+
+def _problem(wrong: Fate, denied: _Denied | None) -> str:
+    if denied is None:
+        return f"policies allow it, and the {wrong.packet} {wrong.where}"
+    said = f"{denied.direction.lower()} policies deny it on {denied.node}"
+    return f"{said}, and the {wrong.packet} {wrong.where}"
