@@ -14,6 +14,7 @@ from ipaddress import ip_address, ip_network
 from itertools import combinations, pairwise, product
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from policy_objects import labels, namespace, node, pod
 
 from ovsnet.model import (
@@ -88,6 +89,26 @@ def clusters(draw, max_policies=5, sctp=True, shared_addresses=False):
     )
 
 
+@st.composite
+def changes(draw, world, max_policies=3):
+    """The `World` after a change: some policies gone, some new or rewritten, and some pods and
+    namespaces with other labels. Pods keep their nodes and addresses.
+    """
+    drafts = draw(st.lists(_policies(sctp=True), max_size=max_policies))
+    spaces = tuple(dict.fromkeys(ref.namespace for ref in world.pods))
+    kept = [p for p in world.policies.values() if draw(_MOSTLY)]
+    pods = [
+        pod if draw(_MOSTLY) else replace(pod, labels=labels(draw(_LABEL_TEXTS)))
+        for pod in world.pods.values()
+    ]
+    namespaces = [
+        space if draw(_MOSTLY) else namespace(space.name, draw(_NAMESPACE_LABEL_TEXTS))
+        for space in world.namespaces.values()
+    ]
+    written = [make(number, spaces) for number, make in enumerate(drafts)]
+    return World.of(namespaces, pods, world.nodes.values(), [*kept, *written])
+
+
 def traffics(world, sctp=True):
     """`Traffic` between pods, nodes, the outside and addresses that nobody has, to ports at and
     beside those that policies and pods name.
@@ -152,6 +173,7 @@ _LABEL_TEXTS = _label_texts(LABELS)
 _NAMESPACE_LABEL_TEXTS = _label_texts(NAMESPACE_LABELS)
 _PORT_SETS = st.sampled_from(PORT_SETS)
 _KINDS = st.sampled_from(("plain",) * 7 + ("host", "ended", "unaddressed"))
+_MOSTLY = st.sampled_from((True, True, True, False))
 _ENDINGS = st.sampled_from((Phase.SUCCEEDED, Phase.FAILED))
 
 
