@@ -46,6 +46,7 @@ class Reason(StrEnum):
     NO_RANGE = "the node has no pod range yet"
     OUT_OF_RANGE = "its address is not one of this node's pod range"
     ADDRESS_TAKEN = "its address belongs to another pod"
+    NO_NEWS = "no news of policies comes from the API server, and one may be for its pod"
 
 
 class Refusal(msgspec.Struct, frozen=True, order=True):
@@ -102,6 +103,22 @@ def examine(
             taken.add(claim.endpoint.mac)
             endpoints[claim.pod.ref] = claim.endpoint
     return Beliefs(endpoints, tuple(sorted(refusals)))
+
+
+def without_newcomers(
+    beliefs: Beliefs, before: Mapping[PodRef, Endpoint], ports: Iterable[Port]
+) -> Beliefs:
+    """The same without endpoints that were not believed before: a policy that is not known of may
+    be for them.
+    """
+    by_number = {port.ofport: port for port in ports}
+    kept = {ref: e for ref, e in beliefs.endpoints.items() if before.get(ref) == e}
+    held_up = [
+        Refusal(by_number[e.ofport], Reason.NO_NEWS, (ref,), str(e.addresses[0]))
+        for ref, e in beliefs.endpoints.items()
+        if ref not in kept
+    ]
+    return Beliefs(kept, tuple(sorted([*beliefs.refusals, *held_up])))
 
 
 def _claim(node: Node, port: Port, fitting: tuple[Pod, ...]) -> _Claim | Refusal:

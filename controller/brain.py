@@ -16,6 +16,7 @@ import msgspec
 from ovsnet.api import (
     KINDS,
     NAMESPACE,
+    NETWORK_POLICY,
     NODE,
     POD,
     AnyKind,
@@ -31,7 +32,7 @@ from ovsnet.controller.network import Deltas, Network
 from ovsnet.controller.notices import Acknowledged, Admitted, Lost, Outcome, PortsChanged
 from ovsnet.controller.openflow.events import Event as SwitchEvent
 from ovsnet.controller.switchboard import Switchboard
-from ovsnet.model import Namespace, Node, Pod, PodRef
+from ovsnet.model import Namespace, NetworkPolicy, Node, Pod, PodRef, PolicyRef
 
 GRACE: Final = 1.0
 """Seconds for which a port may be refused before anybody is told: its pod's news may be on the
@@ -98,6 +99,9 @@ class Brain:
         self._refused_since: dict[tuple[str, Refusal], float] = {}
         self._told: set[tuple[str, Refusal]] = set()
         self._awaited: dict[str, list[tuple[int, Cause, float]]] = {}
+        # When new pods are let in again, after news of policies had stopped; 0: they are. A watch
+        # that works again first brings what was missed, so a moment is left for that.
+        self._open_at = 0.0
 
     @property
     def network(self) -> Network:
@@ -117,6 +121,7 @@ class Brain:
             NODE.name: len(network.nodes),
             POD.name: len(network.pods),
             NAMESPACE.name: len(network.namespaces),
+            NETWORK_POLICY.name: len(network.policies),
         }
 
     @property
@@ -133,16 +138,22 @@ class Brain:
     def due(self) -> float:
         """When `tick` must be called at the latest."""
         told = (t + GRACE for key, t in self._refused_since.items() if key not in self._told)
-        return min(self._switchboard.due, min(told, default=float("inf")))
+        opening = self._open_at or float("inf")
+        return min(self._switchboard.due, opening, min(told, default=float("inf")))
 
     def heard(self, event: Event, now: float) -> list[Result]:
         """What an event of the API server leads to."""
         match event:
             case Stale(kind, since, reason):
                 self._note(kind, stale_since=since, reason=reason)
+                if kind is NETWORK_POLICY:
+                    self._open_at = float("inf")
+                    self._network.close_to_newcomers(True)
                 return []
             case Fresh(kind):
                 self._note(kind, stale_since=None, reason="")
+                if kind is NETWORK_POLICY and self._open_at != 0.0:
+                    self._open_at = now + GRACE
                 return []
             case Synced(kind):
                 return self._synced(event, kind, now)
@@ -159,7 +170,8 @@ class Brain:
 
     def tick(self, now: float) -> list[Result]:
         """What the passing of time leads to."""
-        return [*self._followed(self._switchboard.tick(now), now), *self._overdue(now)]
+        results = self._let_in(now) if 0.0 < self._open_at <= now else []
+        return [*results, *self._followed(self._switchboard.tick(now), now), *self._overdue(now)]
 
     def dump(self, node: str, ticket: int, now: float) -> list[Result]:
         """Have a node's switch say which flows it has: `Dumped` or `NotDumped`, with the ticket."""
@@ -170,13 +182,19 @@ class Brain:
         self._note(kind, listed=True, stale_since=None, reason="")
         deltas = self._all_objects(event)
         if was_ready or not self.ready:
-            return self._objects_changed(kind, deltas, now)
+            results = self._objects_changed(kind, deltas, now)
+            return results + self._let_in(now) if kind is NETWORK_POLICY else results
         self._known = frozenset(self._network.nodes)
-        results: list[Result] = [Ready(len(self._network.nodes), len(self._network.pods))]
+        results = [*self._let_in(now), Ready(len(self._network.nodes), len(self._network.pods))]
         held, self._held = self._held, []
         for switch_event in held:
             results += self.seen(switch_event, now)
         return results
+
+    def _let_in(self, now: float) -> list[Result]:
+        """Let in the pods that waited while policies may have changed unheard."""
+        self._open_at = 0.0
+        return self._passed_on(self._network.close_to_newcomers(False), Cause.API, now)
 
     def _all_objects(self, event: Synced) -> Deltas:
         objects = event.objects.values()
@@ -184,20 +202,34 @@ class Brain:
             return self._network.set_nodes(o for o in objects if isinstance(o, Node))
         if event.kind is POD:
             return self._network.set_pods(o for o in objects if isinstance(o, Pod))
+        if event.kind is NETWORK_POLICY:
+            return self._network.set_policies(o for o in objects if isinstance(o, NetworkPolicy))
         return self._network.set_namespaces(o for o in objects if isinstance(o, Namespace))
 
     def _object_changed(self, event: Changed | Deleted) -> Deltas:
-        match event:
-            case Changed(_, _, Node() as node):
+        return self._changed(event) if isinstance(event, Changed) else self._deleted(event)
+
+    def _changed(self, event: Changed) -> Deltas:
+        match event.object:
+            case Node() as node:
                 return self._network.put_node(node)
-            case Changed(_, _, Pod() as pod):
+            case Pod() as pod:
                 return self._network.put_pod(pod)
-            case Changed(_, _, Namespace() as namespace):
+            case Namespace() as namespace:
                 return self._network.put_namespace(namespace)
+            case NetworkPolicy() as policy:
+                return self._network.put_policy(policy)
+            case _:
+                return {}
+
+    def _deleted(self, event: Deleted) -> Deltas:
+        match event:
             case Deleted(kind, key) if kind is NODE:
                 return self._network.drop_node(str(key))
             case Deleted(kind, (namespace, name), uid) if kind is POD:
                 return self._network.drop_pod(PodRef(namespace, name), uid)
+            case Deleted(kind, (namespace, name), uid) if kind is NETWORK_POLICY:
+                return self._network.drop_policy(PolicyRef(namespace, name), uid)
             case Deleted(kind, key) if kind is NAMESPACE:
                 return self._network.drop_namespace(str(key))
             case _:

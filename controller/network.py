@@ -12,7 +12,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from ovsnet.controller.belief import Beliefs, Port, Refusal, examine
+from ovsnet.controller.belief import (
+    Beliefs,
+    Port,
+    Reason,
+    Refusal,
+    examine,
+    without_newcomers,
+)
 from ovsnet.controller.cluster import Cluster, Overlap
 from ovsnet.controller.enforcement import Enforcement
 from ovsnet.controller.selection import Member
@@ -65,6 +72,7 @@ class Network:
         self._refusing: dict[str, frozenset[str]] = {}
         self._commons: dict[Hashable, _Shared] = {}
         self._enforcement = Enforcement()
+        self._closed = False
 
     @property
     def nodes(self) -> Mapping[str, NodeView]:
@@ -161,6 +169,19 @@ class Network:
         """A policy is gone. With a uid, only that one and no later one of its name."""
         self._enforcement.drop_policy(ref, uid)
         return self._enforced()
+
+    def close_to_newcomers(self, closed: bool) -> Deltas:
+        """Let no pod in that is not in already, or let in who has waited.
+
+        To be closed while policies may have changed unheard: a pod never runs outside its policies.
+        """
+        if self._closed == closed:
+            return {}
+        self._closed = closed
+        if closed:
+            return {}
+        waiting = {node for node, refusal in self.refusals() if refusal.reason is Reason.NO_NEWS}
+        return self._pods_changed(waiting, ())
 
     def set_pods(self, pods: Iterable[Pod]) -> Deltas:
         """These are all the pods there are."""
@@ -315,6 +336,8 @@ class Network:
         view = self._views[name]
         before = view.beliefs.endpoints
         beliefs = examine(view.node, view.ports, self._cluster.pods_of_port)
+        if self._closed:
+            beliefs = without_newcomers(beliefs, before, view.ports)
         self._views[name] = msgspec.structs.replace(view, beliefs=beliefs)
         self._note_refusals(name, view.beliefs, beliefs)
         now = beliefs.endpoints

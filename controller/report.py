@@ -49,7 +49,9 @@ def owners(brain: Brain) -> dict[str, str]:
     """What `GET /owners` serves: every cookie that a flow may carry now, in words."""
     found = {owner for node in brain.network.nodes for owner in brain.network.ledger(node).owners}
     found |= {Owner(OwnerKind.PEER, node) for node in brain.network.nodes}
-    return {cookie_text(owner.cookie): str(owner) for owner in found}
+    texts = {cookie_text(owner.cookie): str(owner) for owner in found}
+    policies = brain.network.enforcement.owners()
+    return texts | {cookie_text(cookie): text for cookie, text in policies}
 
 
 def _node(

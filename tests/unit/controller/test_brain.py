@@ -18,8 +18,21 @@ from cluster_strategies import (
 from fake_switch import FakeSwitch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from policy_objects import peer, policy, rule
+from policy_objects import port as policy_port
 
-from ovsnet.api import KINDS, NAMESPACE, NODE, POD, Changed, Deleted, Fresh, Stale, Synced
+from ovsnet.api import (
+    KINDS,
+    NAMESPACE,
+    NETWORK_POLICY,
+    NODE,
+    POD,
+    Changed,
+    Deleted,
+    Fresh,
+    Stale,
+    Synced,
+)
 from ovsnet.controller.belief import Port, Reason
 from ovsnet.controller.brain import (
     GRACE,
@@ -39,8 +52,9 @@ from ovsnet.controller.openflow.events import Event as SwitchEvent
 from ovsnet.controller.openflow.protocol import BundleControl
 from ovsnet.controller.session import Timing
 from ovsnet.controller.switchboard import Switchboard
+from ovsnet.flows.flow import OwnerKind
 from ovsnet.flows.stamp import stamp_flow
-from ovsnet.model import Node, Phase, Pod, PodRef
+from ovsnet.model import NetworkPolicy, Node, Phase, Pod, PodRef, PolicyRef
 from ovsnet.names import host_mac, port_name
 
 NODE_1 = Node(
@@ -71,6 +85,7 @@ class Stage:
         self.connections = 0
         self.nodes: dict[str, Node] = {}
         self.pods: dict[PodRef, Pod] = {}
+        self.policies: dict[PolicyRef, NetworkPolicy] = {}
 
     def take(self, results: list[Result]) -> None:
         for result in results:
@@ -98,9 +113,15 @@ class Stage:
             NODE: {n.name: n for n in self.nodes.values()},
             POD: {p.ref: p for p in self.pods.values()},
             NAMESPACE: {},
+            NETWORK_POLICY: self.policies,
         }
         for kind in kinds or KINDS:
             self.heard(Synced(kind, objects[kind]))  # type: ignore[arg-type, index]
+
+    def pods_served(self, name: str) -> int:
+        """How many pods have flows in a node's desired state."""
+        owners = self.brain.network.ledger(name).owners
+        return sum(owner.kind is OwnerKind.POD for owner in owners)
 
     def connected(self, name: str) -> bool:
         return self.by_connection.get(self.switches[name].connection) is self.switches[name]
@@ -147,6 +168,7 @@ class Stage:
     def expected(self, name: str) -> dict[object, object]:
         """The flows that the switch of a node must have, computed from scratch, as bytes."""
         network = Network(encode.fingerprint)
+        network.set_policies(self.policies.values())
         network.set_pods(self.pods.values())
         network.set_nodes(self.nodes.values())
         network.set_ports(name, self.ports[name])
@@ -186,7 +208,7 @@ def test_switches_wait_until_every_kind_has_been_listed() -> None:
     stage.synced(NAMESPACE)
     assert stage.of(Ready) == [Ready(1, 0)]
     stage.settle()
-    assert stage.switches["node-1"].flows == stage.expected("node-1")
+    assert stage.switches["node-1"].content == stage.expected("node-1")
 
 
 def test_a_pods_port_is_served_and_its_removal_takes_its_flows_away() -> None:
@@ -195,7 +217,7 @@ def test_a_pods_port_is_served_and_its_removal_takes_its_flows_away() -> None:
     stage.set_ports("node-1", frozenset({WEB_PORT}))
     stage.now += 0.25
     stage.settle()
-    assert stage.switches["node-1"].flows == stage.expected("node-1")
+    assert stage.switches["node-1"].content == stage.expected("node-1")
     assert len(stage.switches["node-1"].flows) == len(before) + 8
     assert stage.of(Served) == [Served("node-1", Cause.PORT, 0.25)]
     stage.set_ports("node-1", frozenset())
@@ -214,7 +236,7 @@ def test_a_pod_that_the_api_has_not_told_of_yet_is_served_when_it_does() -> None
     stage.tick(GRACE)
     stage.settle()
     assert stage.of(PortRefused) == []
-    assert stage.switches["node-1"].flows == stage.expected("node-1")
+    assert stage.switches["node-1"].content == stage.expected("node-1")
 
 
 def test_a_port_that_stays_refused_is_told_once() -> None:
@@ -245,7 +267,7 @@ def test_a_node_that_leaves_loses_its_session_and_others_forget_it() -> None:
     assert [lost.node for lost in stage.of(Lost)] == ["node-1"]  # type: ignore[union-attr]
     assert stage.of(Departed) == [Departed("node-1")]
     assert not stage.connected("node-1")
-    assert stage.switches["node-2"].flows == stage.expected("node-2")
+    assert stage.switches["node-2"].content == stage.expected("node-2")
 
 
 def test_while_the_api_is_away_nothing_changes() -> None:
@@ -262,6 +284,43 @@ def test_while_the_api_is_away_nothing_changes() -> None:
     for kind in KINDS:
         stage.heard(Fresh(kind))
     assert all(w.stale_since is None for w in stage.brain.watched)
+
+
+def test_nothing_new_is_let_in_while_policies_may_have_changed_unheard() -> None:
+    stage = stage_with_web()
+    stage.heard(Stale(NETWORK_POLICY, 5.0, "refused"))
+    stage.set_ports("node-1", frozenset({WEB_PORT}))
+    stage.settle()
+    (refused,) = stage.brain.network.nodes["node-1"].beliefs.refusals
+    assert refused.reason is Reason.NO_NEWS
+    assert not stage.pods_served("node-1")
+
+    # What was missed comes first when the watch works again.
+    stage.heard(Fresh(NETWORK_POLICY))
+    stage.tick(GRACE / 2)
+    assert not stage.pods_served("node-1")
+    put_policy(POLICIES[0])(stage)
+    stage.tick(GRACE)
+    stage.settle()
+    assert not stage.brain.network.nodes["node-1"].beliefs.refusals
+    assert stage.pods_served("node-1")
+    assert stage.switches["node-1"].flows == stage.expected("node-1")
+
+    # What runs already goes on running.
+    stage.heard(Stale(NETWORK_POLICY, 5.0, "refused"))
+    stage.connect("node-1")
+    stage.settle()
+    assert stage.switches["node-1"].flows == stage.expected("node-1")
+
+
+def test_a_list_of_policies_lets_newcomers_in_at_once() -> None:
+    stage = stage_with_web()
+    stage.heard(Stale(NETWORK_POLICY, 5.0, "refused"))
+    stage.set_ports("node-1", frozenset({WEB_PORT}))
+    stage.heard(Fresh(NETWORK_POLICY))
+    stage.synced(NETWORK_POLICY)
+    stage.settle()
+    assert stage.pods_served("node-1")
 
 
 def test_the_same_truth_again_writes_nothing() -> None:
@@ -314,6 +373,33 @@ def drop_pod(ref: PodRef, uid: str) -> Step:
     return step
 
 
+def put_policy(policy: NetworkPolicy) -> Step:
+    def step(stage: Stage) -> None:
+        stage.policies = stage.policies | {policy.ref: policy}
+        stage.heard(Changed(NETWORK_POLICY, policy.ref, policy))
+
+    return step
+
+
+def drop_policy(ref: PolicyRef) -> Step:
+    def step(stage: Stage) -> None:
+        gone = stage.policies.get(ref)
+        stage.policies = {r: p for r, p in stage.policies.items() if r != ref}
+        if gone is not None:
+            stage.heard(Deleted(NETWORK_POLICY, ref, gone.uid))
+
+    return step
+
+
+def api(event: type[Stale] | type[Fresh]) -> Step:
+    """The watch of policies breaks off, or works again."""
+
+    def step(stage: Stage) -> None:
+        stage.heard(Stale(NETWORK_POLICY, 1.0, "cut") if event is Stale else Fresh(NETWORK_POLICY))
+
+    return step
+
+
 def missed(ref: PodRef, node: Node) -> Step:
     """Changes that the watch missed, and the list that makes up for them."""
 
@@ -350,12 +436,21 @@ def switch_step(verb: str, name: str) -> Step:
     return step
 
 
+POLICIES = [
+    policy("shop/deny", ingress=[], egress=[]),
+    policy("shop/deny", ingress=[rule()]),
+    policy("shop/allow", ingress=[rule([peer("")], [policy_port(80)])], egress=[rule([peer("")])]),
+    policy("shop/other", "app=none", ingress=[rule([peer("")])]),
+]
 steps = st.one_of(
     st.builds(put_node, nodes),
     st.builds(drop_node, st.sampled_from(NODES)),
     st.builds(put_pod, pods),
     st.builds(drop_pod, st.sampled_from(PODS), st.sampled_from(UIDS)),
     st.builds(missed, st.sampled_from(PODS), nodes),
+    st.builds(put_policy, st.sampled_from(POLICIES)),
+    st.builds(drop_policy, st.sampled_from([policy.ref for policy in POLICIES])),
+    st.builds(api, st.sampled_from([Stale, Fresh])),
     st.builds(set_ports, port_nodes, port_sets),
     st.builds(
         switch_step,
@@ -392,4 +487,4 @@ def test_whatever_happens_every_switch_ends_up_with_the_flows_of_the_final_state
             stage.connect(name)
     stage.settle()
     for name in stage.nodes:
-        assert stage.switches[name].flows == stage.expected(name)
+        assert stage.switches[name].content == stage.expected(name)
