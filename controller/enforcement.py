@@ -8,7 +8,7 @@ events, the flows are those of the final state; tests hold it to that.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from ovsnet.controller.grants import (
@@ -73,11 +73,22 @@ class Enforcement:
         """Cookies of the flows of policies, and the rules or isolated pods that they are for."""
         for standing in self._standing.values():
             yield standing.cookie, _rules_text(standing.rules)
-        for ref, (_, directions) in self._isolated.items():
-            for direction in sorted(directions):
-                policies = _names(map(str, self.isolating(ref, direction)))
-                text = f"pod {ref}, isolated for {direction.lower()} by policy {policies}"
-                yield isolation_owner(ref, direction).cookie, text
+        for ref in self._isolated:
+            yield from self.owners_of_isolation(ref)
+
+    def owners_of_rules(self, cookies: Container[int]) -> Iterator[tuple[int, str]]:
+        """As `owners`, of the rules of these cookies only."""
+        for standing in self._standing.values():
+            if standing.cookie in cookies:
+                yield standing.cookie, _rules_text(standing.rules)
+
+    def owners_of_isolation(self, ref: PodRef) -> Iterator[tuple[int, str]]:
+        """As `owners`, of the flows that isolate one pod."""
+        _, directions = self._isolated.get(ref, (None, frozenset()))
+        for direction in sorted(directions):
+            policies = _names(map(str, self.isolating(ref, direction)))
+            text = f"pod {ref}, isolated for {direction.lower()} by policy {policies}"
+            yield isolation_owner(ref, direction).cookie, text
 
     @property
     def isolated(self) -> Iterable[tuple[Member, Direction]]:

@@ -9,37 +9,14 @@ import msgspec
 
 from ovsnet.controller.ends import End, UnknownEndError, resolve
 from ovsnet.controller.passage import Fabric, Held
+from ovsnet.controller.questions import PROTOCOLS, Question, QuestionError
 from ovsnet.controller.trial import Start, Trial, start
 from ovsnet.controller.why import Answer, Decided, Flows, Why
 from ovsnet.controller.world import Snapshot, world
-from ovsnet.flows.fields import IpProto
 from ovsnet.model import PodRef
 from ovsnet.policy.evaluate import Decision, Traffic, Verdict, evaluate
 
-PROTOCOLS: Final[Mapping[str, tuple[IpProto, IpProto]]] = {
-    "tcp": (IpProto.TCP, IpProto.TCP),
-    "udp": (IpProto.UDP, IpProto.UDP),
-    "sctp": (IpProto.SCTP, IpProto.SCTP),
-    "icmp": (IpProto.ICMP, IpProto.ICMPV6),
-}
-"""What may be asked about: the protocols over IPv4 and over IPv6."""
-
 _FAMILIES: Final = (4, 6)
-
-
-class QuestionError(ValueError):
-    """The question makes no sense; the message says why, and what would."""
-
-
-class Question(msgspec.Struct, frozen=True):
-    """A question as it was put. `port` is a number, a name that the destination has for it, or
-    empty: every port of the protocol that the destination declares.
-    """
-
-    source: str
-    destination: str
-    protocol: str = "tcp"
-    port: str = ""
 
 
 class Case(msgspec.Struct, frozen=True):

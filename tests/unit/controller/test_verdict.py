@@ -12,7 +12,8 @@ from policy_strategies import OUTSIDE, clusters
 
 from ovsnet.controller.openflow.decode import ForeignFlow
 from ovsnet.controller.passage import Held
-from ovsnet.controller.verdict import Question, QuestionError, case, switches, verdict
+from ovsnet.controller.questions import Question, QuestionError
+from ovsnet.controller.verdict import case, switches, verdict
 from ovsnet.controller.world import snapshot
 from ovsnet.flows.fields import Field
 from ovsnet.flows.flow import Flow, Goto, Output, match, term
