@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from ovsnet import logs
+from ovsnet.controller.questions import Question, QuestionError, UnableError, read_question
 
 JSON = "application/json"
 _CLOSE_SECONDS = 1.0
@@ -30,7 +31,8 @@ class Sources(msgspec.Struct, frozen=True):
     """Where the answers come from.
 
     `healthy` and `ready` return None, or what is wrong in words. Healthy means that the process
-    does its work; ready, that it also knows the cluster.
+    does its work; ready, that it also knows the cluster. `why` may raise `QuestionError` and
+    `UnableError`.
     """
 
     status: Callable[[], msgspec.Struct]
@@ -38,10 +40,11 @@ class Sources(msgspec.Struct, frozen=True):
     registry: CollectorRegistry
     healthy: Callable[[], str | None]
     ready: Callable[[], str | None]
+    why: Callable[[Question], msgspec.Struct]
 
 
 class HttpServer:
-    """Serves GET /status, /owners, /metrics, /healthz and /readyz while its context lasts."""
+    """Serves GET /status, /owners, /why, /metrics, /healthz and /readyz while its context lasts."""
 
     def __init__(self, address: tuple[str, int], sources: Sources) -> None:
         """Bind to `address`; port 0 takes a free one.
@@ -111,6 +114,10 @@ def application(sources: Sources) -> web.Application:
     async def owners(_: web.Request) -> web.Response:
         return await _json(lambda: msgspec.json.encode(sources.owners()))
 
+    async def why(request: web.Request) -> web.Response:
+        question = read_question(request.query)
+        return await _json(lambda: msgspec.json.encode(sources.why(question)))
+
     async def metrics(request: web.Request) -> web.Response:
         encode, kind = choose_encoder(request.headers.get("Accept", ""))
         body = await asyncio.to_thread(encode, sources.registry)
@@ -122,7 +129,7 @@ def application(sources: Sources) -> web.Application:
     async def readyz(_: web.Request) -> web.Response:
         return await _verdict(sources.ready)
 
-    for handler in (status, owners, metrics, healthz, readyz):
+    for handler in (status, owners, why, metrics, healthz, readyz):
         app.router.add_get(f"/{handler.__name__}", handler)
     return app
 
@@ -153,6 +160,10 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _error(405, text, {"Allow": allowed})
     except web.HTTPException as error:
         return _error(error.status, error.reason)
+    except QuestionError as error:
+        return _error(400, str(error))
+    except UnableError as error:
+        return _error(503, str(error))
     except Exception:
         logs.get("http").exception("request failed", path=request.path)
         return _error(500, "an internal fault; the controller's log has the details")

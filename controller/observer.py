@@ -2,15 +2,13 @@
 the state of everything over HTTP.
 
 The brain belongs to the loop's thread. Whoever asks over HTTP waits until that thread has made the
-answer between two events; if it does not within `_PATIENCE`, the controller is not healthy.
+answer between two events; if it does not for long, the controller is not healthy.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
@@ -18,6 +16,7 @@ from ovsnet import __version__, logs
 from ovsnet.controller import report
 from ovsnet.controller.brain import Brain, Cause, Departed, PortRefused, Ready, Result, Served
 from ovsnet.controller.http import HttpServer, Sources
+from ovsnet.controller.inquiry import PATIENCE, Inquiry
 from ovsnet.controller.loop import Loop
 from ovsnet.controller.metrics import Metrics
 from ovsnet.controller.notices import (
@@ -32,12 +31,9 @@ from ovsnet.controller.notices import (
     WriteFailed,
 )
 from ovsnet.controller.status import Status
+from ovsnet.controller.tickets import Tickets
 from ovsnet.flows.flow import Flow
 from ovsnet.flows.text import print_flow
-
-_PATIENCE = 5.0
-
-T = TypeVar("T")
 
 
 class Observer:
@@ -58,6 +54,7 @@ class Observer:
         self._clock = clock
         self._wall_clock = wall_clock
         self._started = wall_clock()
+        self._tickets = Tickets()
         self._log = logs.get("controller")
         self._metrics = Metrics.on(CollectorRegistry(), __version__)
         self._sessions_since: dict[str, float] = {}
@@ -71,24 +68,14 @@ class Observer:
         Raises:
             OSError: the address cannot be bound to.
         """
-
-        def in_loop(work: Callable[[], T]) -> T:
-            answer: Future[T] = Future()
-
-            def do() -> None:
-                try:
-                    answer.set_result(work())
-                except Exception as error:
-                    answer.set_exception(error)
-
-            loop.call(do)
-            return answer.result(_PATIENCE)
+        inquiry = Inquiry(self._brain, loop, self._tickets)
+        in_loop = inquiry.in_loop
 
         def healthy() -> str | None:
             try:
                 in_loop(lambda: None)
             except TimeoutError:
-                return f"the controller's thread has not answered for {_PATIENCE:g} s"
+                return f"the controller's thread has not answered for {PATIENCE:g} s"
             return None
 
         def ready() -> str | None:
@@ -102,14 +89,16 @@ class Observer:
             registry=self._metrics.registry,
             healthy=healthy,
             ready=ready,
+            why=inquiry.why,
         )
         with HttpServer(address, sources):
             yield
 
     def __call__(self, result: Result) -> None:
-        """Log a result and count it."""
+        """Log a result and count it, and let those know who wait for it."""
         self._write(result)
         self._count(result)
+        self._tickets.seen(result)
 
     def refresh(self) -> None:
         """Bring the gauges up to date; called by the loop now and then."""

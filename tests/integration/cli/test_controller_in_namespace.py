@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from ovsnet.cli import controller
 from ovsnet.controller.http import HttpServer, Sources
 from ovsnet.controller.status import Status, read_owners, read_status
+from ovsnet.controller.why import Why
 from ovsnet.sandbox import netns
 
 DOCUMENT = Status("1.2", 0, datetime(2025, 1, 31, tzinfo=UTC), True, (), ())
@@ -36,6 +37,7 @@ def server(namespace):
         registry=CollectorRegistry(),
         healthy=lambda: None,
         ready=lambda: None,
+        why=lambda question: Why(question.source, question.destination, "tcp", None, False),
     )
     with netns.within(namespace, lambda: HttpServer(("127.0.0.1", 0), sources)) as made:
         yield made

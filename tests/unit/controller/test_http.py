@@ -16,7 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ovsnet.controller.http import HttpServer, Sources
 from ovsnet.controller.metrics import Metrics
+from ovsnet.controller.questions import QuestionError, UnableError
 from ovsnet.controller.status import Status, read_owners, read_status
+from ovsnet.controller.why import Why, read_why
 
 STARTED = datetime(2025, 1, 31, 12, 0, tzinfo=UTC)
 DOCUMENT = Status("1.2", 3, STARTED, True, (), ())
@@ -27,6 +29,7 @@ class Controller:
         self.metrics = Metrics.on(CollectorRegistry(), "1.2")
         self.wrong = None
         self.status = lambda: DOCUMENT
+        self.why = lambda question: Why(question.source, question.destination, "tcp", None, False)
         self.server = HttpServer(
             ("127.0.0.1", 0),
             Sources(
@@ -35,6 +38,7 @@ class Controller:
                 registry=self.metrics.registry,
                 healthy=lambda: None,
                 ready=lambda: self.wrong,
+                why=lambda question: self.why(question),  # noqa: PLW0108  tests replace it
             ),
         )
 
@@ -103,7 +107,7 @@ def test_another_path(controller):
     code, headers, body = controller.ask("/nodes")
     assert (code, headers["Content-Type"]) == (404, "application/json")
     assert json.loads(body)["error"] == (
-        "nothing is served at /nodes; there is /healthz, /metrics, /owners, /readyz, /status"
+        "nothing is served at /nodes; there is /healthz, /metrics, /owners, /readyz, /status, /why"
     )
 
 
@@ -115,6 +119,40 @@ def test_another_method(controller):
 
 def test_head(controller):
     assert controller.ask("/status", "HEAD")[::2] == (200, b"")
+
+
+def test_a_question_and_its_answer(controller):
+    code, headers, body = controller.ask("/why?source=shop%2Fweb&destination=fd00::1&port=http")
+    assert (code, headers["Content-Type"]) == (200, "application/json")
+    assert read_why(body) == Why("shop/web", "fd00::1", "tcp", None, False)
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("", "missing required field `source`; a question has source, destination, protocol, port"),
+        ("source=a/b", "missing required field `destination`"),
+        ("source=a/b&destination=c/d&colour=red", "unknown field `colour`"),
+    ],
+)
+def test_a_question_that_is_none(controller, query, words):
+    code, _, body = controller.ask(f"/why?{query}")
+    assert code == 400
+    assert words in json.loads(body)["error"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [(QuestionError("there is no pod 'x'"), 400), (UnableError("nothing is known yet"), 503)],
+)
+def test_why_there_is_no_answer(controller, fault, code):
+    def fail(_):
+        raise fault
+
+    controller.why = fail
+    answer = controller.ask("/why?source=a/b&destination=c/d")
+    assert answer[0] == code
+    assert json.loads(answer[2]) == {"error": str(fault)}
 
 
 def test_a_fault_is_not_shown_to_strangers(controller):
