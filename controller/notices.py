@@ -89,6 +89,14 @@ class Acknowledged(msgspec.Struct, frozen=True):
     seconds: float
 
 
+class Settled(msgspec.Struct, frozen=True):
+    """What the switch has up to `revision` is in effect, `seconds` after it was acknowledged."""
+
+    node: str
+    revision: int
+    seconds: float
+
+
 class WriteFailed(msgspec.Struct, frozen=True):
     """The switch refused a bundle, and nothing of it was applied.
 
@@ -145,6 +153,7 @@ Notice: TypeAlias = (
     | Synchronised
     | Compared
     | Acknowledged
+    | Settled
     | WriteFailed
     | Fenced
     | Dumped

@@ -41,6 +41,7 @@ from ovsnet.controller.notices import (
     Outcome,
     PortsChanged,
     Send,
+    Settled,
     Synchronised,
     WriteFailed,
 )
@@ -67,9 +68,10 @@ from ovsnet.controller.openflow.protocol import (
     BundleControl,
     ControllerRole,
 )
+from ovsnet.controller.settlement import Settlement
 from ovsnet.flows.flow import Flow, FlowKey
 from ovsnet.flows.ledger import Delta
-from ovsnet.flows.stamp import STAMP_KEY, stamp_flow
+from ovsnet.flows.stamp import STAMP_KEY, serial_of, stamp_flow
 
 _LAST_XID: Final = 0x7FFFFFFF
 
@@ -130,6 +132,7 @@ class _Bundle(msgspec.Struct):
     xid: int
     revision: int
     digest: int
+    serial: int
     keys: Set[FlowKey]
     messages: int
     since: float
@@ -162,6 +165,7 @@ class Session:
     ) -> None:
         self.node = node
         self.connection = connected.connection
+        self.datapath = connected.serial
         self.state = State.ASKING_ROLE
         self.acknowledged: int | None = None
         self._ports = {port.ofport: port for port in connected.ports}
@@ -173,7 +177,10 @@ class Session:
         self._bundle: _Bundle | None = None
         self._listing: _Listing | None = None
         self._dumps = Dumps(node, self._next_xid, self._send, timing.answer)
-        self._stamp_cookie: int | None = None
+        self._stamp: tuple[int, int] | None = None
+        # A switch without a stamp has had others before, most likely, and their reports may be on
+        # the way still: begin anywhere, but not where they began.
+        self._settlement = Settlement(round(now * 1000))
         self._pending: dict[FlowKey, Flow | None] = {}
         self._pending_foreign: list[decode.ForeignFlow] = []
         self._target = (0, 0)
@@ -185,6 +192,11 @@ class Session:
     def ports(self) -> frozenset[Port]:
         """The switch's ports at this moment."""
         return frozenset(self._ports.values())
+
+    @property
+    def settled(self) -> int | None:
+        """The last revision that is known to be in effect; None: none is."""
+        return self._settlement.revision
 
     @property
     def due(self) -> float:
@@ -231,6 +243,12 @@ class Session:
         if self._listing is not None:
             self._listing.touched.update(pending)
         return self._flush(now)
+
+    def reported(self, digest: int, serial: int, now: float) -> list[Outcome]:
+        """The agent says that what the stamp of this digest and number stands for is in effect."""
+        if self.state is State.ENDED:
+            return []
+        return self._in_effect(self._settlement.reported(serial, digest, now))
 
     def dump(self, ticket: int, now: float) -> list[Outcome]:
         """Have the switch say which flows it has, in any state, beside everything else."""
@@ -317,7 +335,7 @@ class Session:
 
     def _read_stamp(self, now: float) -> list[Outcome]:
         self.state = State.READING_STAMP
-        self._stamp_cookie = None
+        self._stamp = None
         self._asked = now
         xid = self._question = self._next_xid()
         return [self._send(encode.flow_dump(xid, STAMP_KEY[0]) + encode.flow_count(xid))]
@@ -328,9 +346,11 @@ class Session:
         assert self._desired is not None
         counted, flows = decode.flow_count(event.body), len(self._desired.flows)
         revision, digest = self._desired.revision, self._desired.digest
-        if self._stamp_cookie == digest and counted == flows + 1:
+        if self._stamp is not None and self._stamp[0] == digest and counted == flows + 1:
             self._steady(revision, digest, now)
-            return [Synchronised(self.node, revision, flows)]
+            in_step = Synchronised(self.node, revision, flows)
+            seconds = self._settlement.has(self._stamp[1], digest, revision, now)
+            return [in_step, *self._in_effect(seconds)]
         self.state = State.LISTING
         return self._list(now, audit=False)
 
@@ -346,8 +366,10 @@ class Session:
     def _listed(self, event: FlowsListed, now: float) -> list[Outcome]:
         if self.state is State.READING_STAMP and event.xid == self._question:
             for flow in decode.flows(event.body):
-                if isinstance(flow, Flow) and flow.key == STAMP_KEY and not flow.actions:
-                    self._stamp_cookie = flow.cookie
+                serial = serial_of(flow) if isinstance(flow, Flow) else None
+                if serial is not None:
+                    self._stamp = flow.cookie, serial
+                    self._settlement.follow(serial)
             return []
         if self._dumps.asked(event.xid):
             return self._dumps.listed(event, now)
@@ -369,7 +391,7 @@ class Session:
         restamp = (
             listing.audit
             and not listing.touched
-            and stamp_flow(self._target[1]) not in listing.flows
+            and not any(_is_stamp(flow, self._target[1]) for flow in listing.flows)
         )
         self._audit_at = now + self._timing.audit
         missing = found.missing + restamp
@@ -399,13 +421,14 @@ class Session:
             xid=self._next_xid(),
             revision=revision,
             digest=digest,
+            serial=self._settlement.next_serial(),
             keys=self._pending.keys(),
             messages=len(adds) + len(deletes) + len(foreign) + 1,
             since=now,
         )
         messages = [encode.raw_delete(f.table, f.priority, f.match) for f in foreign]
         messages += (encode.flow_deletes(deletes), self._shared.encode(adds))
-        messages.append(encode.flow_adds((stamp_flow(digest),)))
+        messages.append(encode.flow_adds((stamp_flow(digest, bundle.serial),)))
         self._pending, self._pending_foreign = {}, []
         self._bundle = bundle
         self._asked = now
@@ -429,8 +452,15 @@ class Session:
             acknowledged = Acknowledged(
                 self.node, bundle.revision, bundle.digest, bundle.messages, seconds
             )
-            return [acknowledged, *self._flush(now)]
+            known = self._settlement.has(bundle.serial, bundle.digest, bundle.revision, now)
+            return [acknowledged, *self._in_effect(known), *self._flush(now)]
         return []
+
+    def _in_effect(self, seconds: float | None) -> list[Outcome]:
+        revision = self._settlement.revision
+        if seconds is None or revision is None:
+            return []
+        return [Settled(self.node, revision, seconds)]
 
     def _refused(self, event: Refused, now: float) -> list[Outcome]:
         if self.state is State.ASKING_ROLE and event.xid == self._question:
@@ -503,3 +533,7 @@ class Session:
 
     def _send(self, data: bytes) -> Send:
         return Send(self.connection, data)
+
+
+def _is_stamp(flow: Flow | decode.ForeignFlow, digest: int) -> bool:
+    return isinstance(flow, Flow) and flow.cookie == digest and serial_of(flow) is not None

@@ -96,6 +96,13 @@ class Switchboard:
         session = self._by_node.get(node)
         return [] if session is None else self._settled(session, session.desire(desired, now))
 
+    def reported(self, node: str, digest: int, serial: int, now: float) -> list[Outcome]:
+        """A node's agent says which stamp's flows are in effect; see `Session.reported`."""
+        session = self._by_node.get(node)
+        if session is None:
+            return []
+        return self._settled(session, session.reported(digest, serial, now))
+
     def dump(self, node: str, ticket: int, now: float) -> list[Outcome]:
         """Have a node's switch say which flows it has: `Dumped` or `NotDumped`, with the ticket."""
         session = self._by_node.get(node)

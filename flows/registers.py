@@ -58,4 +58,10 @@ NEVER_WRITTEN = Register(
     Subfield(Field.REG7, 0, 32),
 )
 
-REGISTERS = (SOURCE, DESTINATION, ND_ANSWER, OUT_PORT, NEVER_WRITTEN)
+STAMP_SERIAL = Register(
+    "stamp-serial",
+    "in the stamp alone: which writing of a stamp it is",
+    Subfield(Field.REG6, 0, 32),
+)
+
+REGISTERS = (SOURCE, DESTINATION, ND_ANSWER, OUT_PORT, STAMP_SERIAL, NEVER_WRITTEN)

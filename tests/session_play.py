@@ -113,7 +113,7 @@ class Play:
         return [n for n in self.said if isinstance(n, kind)]
 
     def assert_right(self):
-        assert self.switch.flows == raw(self.wanted.flows.values(), self.wanted.digest)
+        assert self.switch.content == raw(self.wanted.flows.values(), self.wanted.digest)
 
 
 def settled(wanted, timing=TIMING):

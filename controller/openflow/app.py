@@ -91,6 +91,7 @@ class OpenFlowApp(OFPHandler):  # type: ignore[misc]  # os-ken has no types
                 tables=connection.features.n_tables,
                 capabilities=connection.features.capabilities,
                 ports=frozenset(map(_port, ports.values())),
+                serial=event.msg.body.serial_num.decode(errors="replace"),
             )
         )
 

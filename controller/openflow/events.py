@@ -16,7 +16,10 @@ from ovsnet.controller.openflow.protocol import BundleControl, ControllerRole
 
 
 class Connected(msgspec.Struct, frozen=True):
-    """A switch has introduced itself. `description` is its dp_desc, by rule its node's name."""
+    """A switch has introduced itself. `description` is its dp_desc, by rule its node's name.
+
+    `serial` is its dp-sn, by rule the sort of its datapath: `netdev` or `system`.
+    """
 
     connection: int
     address: str
@@ -25,6 +28,7 @@ class Connected(msgspec.Struct, frozen=True):
     tables: int
     capabilities: int
     ports: frozenset[Port]
+    serial: str = ""
 
 
 class PortChange(Enum):

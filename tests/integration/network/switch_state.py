@@ -19,7 +19,7 @@ from ovsnet.controller.belief import Port
 from ovsnet.controller.network import Network
 from ovsnet.controller.openflow.encode import fingerprint
 from ovsnet.flows.flow import Flow
-from ovsnet.flows.stamp import STAMP_KEY, stamp_flow
+from ovsnet.flows.stamp import STAMP_KEY, serial_of, stamp_flow
 from ovsnet.flows.text import ParsedFlow, parse_flow
 
 _PORT = re.compile(r"^ (\d+|LOCAL)\(([^)]+)\): addr:([0-9a-f:]{17})", re.MULTILINE)
@@ -86,10 +86,15 @@ def desired(lab: Lab) -> dict[str, frozenset[Flow]]:
     return flows
 
 
+def _without_serial(flow: Flow) -> Flow:
+    """The stamp without the number that every stamp bears; any other flow as it is."""
+    return flow if serial_of(flow) is None else stamp_flow(flow.cookie)
+
+
 def compare(lab: Lab, node: str, wanted: frozenset[Flow]) -> Comparison:
     strange: list[str] = []
     parsed = dump(lab, node, strange)
-    counted = Counter(each.flow for each in parsed)
+    counted = Counter(_without_serial(each.flow) for each in parsed)
     return Comparison(
         wanted - counted.keys(),
         frozenset(counted.keys() - wanted),
