@@ -21,6 +21,7 @@ UNREACHABLE = 3
 DEFAULT_URL = "http://127.0.0.1:9095"
 VARIABLE = "OVSNET_CONTROLLER"
 _SECONDS = 10.0
+_BAD_REQUEST = 400
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,6 +30,12 @@ class UnreachableError(click.ClickException):
     """No controller answers where we looked; the message says where, and what else to try."""
 
     exit_code = UNREACHABLE
+
+
+class RefusedError(click.ClickException):
+    """The controller cannot make sense of what was asked; the message is its own."""
+
+    exit_code = click.UsageError.exit_code
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -49,6 +56,10 @@ class _Endpoint(msgspec.Struct, frozen=True):
 
 class _Sandbox(msgspec.Struct, frozen=True):
     controller: _Endpoint
+
+
+class _Error(msgspec.Struct, frozen=True):
+    error: str
 
 
 def option(command: F) -> F:
@@ -90,23 +101,31 @@ def _sandbox(state: Path) -> _Endpoint | None:
         return None
 
 
-def fetch(target: Target, path: str, seconds: float = _SECONDS) -> bytes:
-    """What the controller serves at `path`. No proxy is used: it is a local address.
+def fetch(target: Target, path: str, seconds: float = _SECONDS, body: bytes | None = None) -> bytes:
+    """What the controller serves at `path`, or answers to `body` there. No proxy is used: it is a
+    local address.
 
     Raises:
         UnreachableError: it does not answer, or not with a success.
+        RefusedError: it says that what was asked makes no sense.
     """
 
     def ask() -> bytes:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(target.url + path, timeout=seconds) as answer:
-            body: bytes = answer.read()
-            return body
+        request = urllib.request.Request(target.url + path, data=body)
+        if body is not None:
+            request.add_header("Content-Type", "application/json")
+        with opener.open(request, timeout=seconds) as answer:
+            answered: bytes = answer.read()
+            return answered
 
     try:
         return ask() if target.netns is None else netns.within(target.netns, ask)
     except urllib.error.HTTPError as error:
-        reason = f"it answers {error.code} to {path}"
+        said = _error(error)
+        if error.code == _BAD_REQUEST and said:
+            raise RefusedError(said) from error
+        reason = f"it answers {error.code} to {path}" + (f": {said}" if said else "")
     except urllib.error.URLError as error:
         reason = str(error.reason)
     except (OSError, HTTPException, ValueError) as error:
@@ -115,3 +134,11 @@ def fetch(target: Target, path: str, seconds: float = _SECONDS) -> bytes:
         f"cannot reach the controller at {target}: {reason}. "
         f"Name another with --controller or {VARIABLE}."
     )
+
+
+def _error(answer: urllib.error.HTTPError) -> str:
+    """What the controller says is wrong; nothing if it is no controller that answers."""
+    try:
+        return msgspec.json.decode(answer.read(), type=_Error).error
+    except (OSError, HTTPException, msgspec.MsgspecError):
+        return ""

@@ -150,6 +150,18 @@ def test_something_else_there(serve, body, code):
     assert result.exit_code == 3
 
 
+def test_what_the_controller_says_is_wrong_is_passed_on(serve):
+    target = controller.Target(serve(b'{"error": "there is no pod"}', 400), "as it was given")
+    with pytest.raises(controller.RefusedError, match=r"^there is no pod$"):
+        controller.fetch(target, "/why")
+    target = controller.Target(serve(b'{"error": "too busy"}', 503), "as it was given")
+    with pytest.raises(controller.UnreachableError, match="it answers 503 to /why: too busy"):
+        controller.fetch(target, "/why")
+    target = controller.Target(serve(b"<html>", 400), "as it was given")
+    with pytest.raises(controller.UnreachableError, match="it answers 400 to /why"):
+        controller.fetch(target, "/why")
+
+
 def test_the_environment_names_the_controller(serve):
     url = serve(msgspec.json.encode(WELL))
     assert run("status", OVSNET_CONTROLLER=url).exit_code == 0

@@ -1,0 +1,198 @@
+"""`ovsnet why`: what people and programs get to see of the controller's answer."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from ovsnet.cli import controller
+from ovsnet.cli.main import main
+from ovsnet.controller.why import Answer, Decided, Fate, Flows, Reading, Why
+
+ALLOWED = Decided(
+    True,
+    "a rule allows it",
+    ("shop/deny", "shop/open"),
+    ("shop/open ingress rule 1", "shop/open ingress rule 2"),
+)
+FREE = Decided(True, "no policy isolates the pod")
+DENIED = Decided(False, "the pod is isolated and no rule allows it", ("shop/deny", "shop/other"))
+DROP = Reading(
+    "node-2",
+    "ingress_default",
+    'table="ingress_default", priority=100,ip actions=drop',
+    "IPv4 packets of a connection to 10.0.2.6",
+    "dropped",
+    "pod shop/db, isolated for ingress by policy shop/deny",
+)
+ARRIVES = tuple(
+    Fate(packet, True, "arrives at shop/db", True)
+    for packet in ("first packet", "answer", "later packet")
+)
+DROPPED = (
+    Fate("first packet", False, "is dropped on node-2 in ingress_default", True, DROP),
+    Fate("packet of a live connection", False, "is dropped on node-2", True, DROP),
+)
+LEAKS = (
+    Fate("first packet", True, "arrives at shop/db", False, DROP),
+    Fate("packet of a live connection", False, "is dropped on node-2", True, DROP),
+)
+
+
+def answer(ingress, flows, family="IPv4"):
+    return Answer(family, "10.0.1.5", "10.0.2.6", 5432, ingress.allowed, FREE, ingress, flows)
+
+
+def why_document(*answers, remarks=()):
+    return Why(
+        "shop/web",
+        "shop/db",
+        "tcp",
+        all(a.allowed for a in answers) if answers else None,
+        bool(answers) and all(a.flows.agree for a in answers),
+        remarks,
+        answers,
+    )
+
+
+class Controller:
+    def __init__(self):
+        self.asked = None
+        self.answer = None
+
+    def fetch(self, target, path, seconds):
+        self.asked = urlsplit(path)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return msgspec.json.encode(self.answer) if self.answer else b"{}"
+
+
+@pytest.fixture
+def served(monkeypatch):
+    made = Controller()
+    monkeypatch.setattr(controller, "fetch", made.fetch)
+    return made
+
+
+def why(*arguments):
+    return CliRunner().invoke(main, ["why", *arguments])
+
+
+def test_what_is_allowed_with_the_rules_that_do(served):
+    served.answer = why_document(answer(ALLOWED, Flows(True, "", ARRIVES)))
+    result = why("shop/web", "shop/db", "--port", "5432")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "shop/web to shop/db, tcp",
+        "",
+        "IPv4, 10.0.1.5 to 10.0.2.6 port 5432: allowed",
+        "    egress   allowed: no policy isolates the pod",
+        "    ingress  allowed: a rule allows it",
+        "             by shop/open ingress rule 1",
+        "             by shop/open ingress rule 2",
+        "    flows    agree: its packets arrive, and the answers",
+        "",
+        "the flows of the switches agree",
+    ]
+
+
+def test_what_is_denied_with_the_policies_and_the_flow_that_do(served):
+    served.answer = why_document(answer(DENIED, Flows(True, "", DROPPED)), remarks=("it rains",))
+    result = why("shop/web", "shop/db", "--port", "5432")
+    assert result.exit_code == 0, "denied and dropped is agreement"
+    assert result.stdout.splitlines() == [
+        "shop/web to shop/db, tcp",
+        "note: it rains",
+        "",
+        "IPv4, 10.0.1.5 to 10.0.2.6 port 5432: denied",
+        "    egress   allowed: no policy isolates the pod",
+        "    ingress  denied: the pod is isolated and no rule allows it",
+        "             isolated by shop/deny, shop/other",
+        "    flows    agree: it is dropped on node-2 in ingress_default",
+        "             by this flow of node-2, table ingress_default:",
+        '                 table="ingress_default", priority=100,ip actions=drop',
+        "                 owner  pod shop/db, isolated for ingress by policy shop/deny",
+        "                 takes  IPv4 packets of a connection to 10.0.2.6",
+        "                 does   dropped",
+        "",
+        "the flows of the switches agree",
+    ]
+
+
+def test_a_disagreement_is_loud(served):
+    problem = "ingress policies deny it on node-2, and the first packet arrives at shop/db"
+    served.answer = why_document(
+        answer(DENIED, Flows(False, problem, LEAKS)),
+        answer(DENIED, Flows(True, "", DROPPED), "IPv6"),
+    )
+    result = why("shop/web", "shop/db", "--port", "5432")
+    assert result.exit_code == 1
+    assert f"    flows    DISAGREE: {problem}" in result.stdout
+    assert "             the first packet arrives at shop/db (wrong)" in result.stdout
+    assert "             the packet of a live connection is dropped on node-2\n" in result.stdout
+    assert result.stdout.endswith("THE FLOWS OF THE SWITCHES DO NOT DO WHAT THE POLICIES SAY\n")
+
+
+def test_what_cannot_be_told_is_no_agreement(served):
+    served.answer = why_document(answer(DENIED, Flows(None, "node-2: its switch is away")))
+    result = why("shop/web", "shop/db", "--port", "5432")
+    assert result.exit_code == 1
+    assert "    flows    unknown: node-2: its switch is away" in result.stdout
+    assert result.stdout.endswith("whether the flows of the switches agree cannot be told\n")
+
+
+def test_nothing_to_decide(served):
+    served.answer = why_document(remarks=("shop/job has ended (Succeeded)",))
+    result = why("shop/web", "shop/job", "--port", "1")
+    assert result.exit_code == 1
+    assert "note: shop/job has ended (Succeeded)" in result.stdout
+
+
+def test_no_switch_on_the_way(served):
+    served.answer = why_document(answer(ALLOWED, Flows(True)))
+    result = why("shop/web", "shop/web", "--port", "1")
+    assert result.exit_code == 0
+    assert "    flows    agree: none is on the way" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("flows", "code"), [(Flows(True, "", DROPPED), 0), (Flows(False, "no", LEAKS), 1)]
+)
+def test_json_is_the_controllers_own(served, flows, code):
+    served.answer = why_document(answer(DENIED, flows))
+    result = why("shop/web", "shop/db", "--port", "5432", "--json")
+    assert result.exit_code == code
+    document = json.loads(result.stdout)
+    assert (document["allowed"], document["agree"]) == (False, flows.agree)
+    assert document["answers"][0]["ingress"]["isolated_by"] == ["shop/deny", "shop/other"]
+
+
+def test_the_question_as_the_controller_gets_it(served):
+    served.answer = why_document()
+    why("shop/web", "fd00::6", "--port", "http", "--protocol", "UDP")
+    assert served.asked.path == "/why"
+    assert parse_qs(served.asked.query) == {
+        "source": ["shop/web"], "destination": ["fd00::6"], "protocol": ["udp"], "port": ["http"],
+    }  # fmt: skip
+
+
+def test_what_the_controller_cannot_make_sense_of_is_wrong_usage(served):
+    served.answer = controller.RefusedError("there is no pod 'web'; did you mean shop/web?")
+    result = why("shop/web", "shop/db")
+    assert result.exit_code == 2
+    assert "did you mean shop/web?" in result.stderr
+
+
+def test_wrong_usage_and_no_controller(served):
+    assert why("shop/web").exit_code == 2
+    assert why("shop/web", "shop/db", "--protocol", "ipip").exit_code == 2
+    served.answer = controller.UnreachableError("nobody there")
+    assert why("shop/web", "shop/db").exit_code == 3
+    served.answer = None
+    result = why("shop/web", "shop/db")
+    assert result.exit_code == 3
+    assert "does not answer as an ovsnet controller does" in result.stderr
