@@ -9,18 +9,20 @@ Each watch tells its consumer of one kind of objects (`events`), as values of `o
 from ovsnet.api.connection import Connection, CredentialsError, connect
 from ovsnet.api.events import Changed, Deleted, Event, Fresh, Stale, Synced
 from ovsnet.api.namespace import NAMESPACE
+from ovsnet.api.networkpolicy import NETWORK_POLICY
 from ovsnet.api.node import NODE
 from ovsnet.api.objects import AnyKind, Key, Kind
 from ovsnet.api.pod import POD
 from ovsnet.api.reflector import Timing
 from ovsnet.api.watch import Watch, watch_node
 
-KINDS: tuple[AnyKind, ...] = (NODE, NAMESPACE, POD)
+KINDS: tuple[AnyKind, ...] = (NODE, NAMESPACE, POD, NETWORK_POLICY)
 """Every kind that the network watches."""
 
 __all__ = [
     "KINDS",
     "NAMESPACE",
+    "NETWORK_POLICY",
     "NODE",
     "POD",
     "AnyKind",

@@ -1,0 +1,273 @@
+"""NetworkPolicies (networking.k8s.io/v1).
+
+What cannot be understood allows nothing, and the policy isolates all the same. The smallest part
+that stands for itself is left out: a peer, or a port. An unknown field of a rule may mean anything
+for that rule, which then allows nothing; one of `spec` may mean anything for all of its rules.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from ipaddress import IPv6Network, ip_network
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from ovsnet import model
+from ovsnet.api.members import entries, members, shown
+from ovsnet.api.objects import Converted, Kind, Metadata, Problem
+from ovsnet.api.selector import selector
+from ovsnet.model import (
+    Direction,
+    Fault,
+    IPBlock,
+    IPNetwork,
+    PolicyPeer,
+    PolicyPort,
+    PolicyRef,
+    PolicyRule,
+    Protocol,
+    Selector,
+)
+
+_SPEC: Final = ("podSelector", "policyTypes", "ingress", "egress")
+_PEERS: Final = {Direction.INGRESS: "from", Direction.EGRESS: "to"}
+_RULE: Final = {direction: (name, "ports") for direction, name in _PEERS.items()}
+_PEER: Final = ("podSelector", "namespaceSelector", "ipBlock")
+_PORT: Final = ("protocol", "port", "endPort")
+_BLOCK: Final = ("cidr", "except")
+_DIRECTIONS: Final = {str(direction): direction for direction in Direction}
+_PROTOCOLS: Final = {str(protocol): protocol for protocol in Protocol}
+_CIDR: Final = re.compile(r"[^%/]+/(?:0|[1-9][0-9]{0,2})")
+_PORT_NAME: Final = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(?:-[a-z0-9]+)*")
+_MAPPED: Final = IPv6Network("::ffff:0:0/96")
+
+_decode = msgspec.json.Decoder().decode
+
+PartT = TypeVar("PartT")
+
+
+class WireNetworkPolicy(msgspec.Struct, frozen=True):
+    """A NetworkPolicy as the API has it.
+
+    `spec` is not decoded into structs: they pass over what they have no field for.
+    """
+
+    metadata: Metadata
+    spec: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def networkpolicy(wire: WireNetworkPolicy) -> Converted[model.NetworkPolicy]:
+    """The model's value of a NetworkPolicy; none without a namespace and a name.
+
+    What is wrong with `spec` is in the value's `faults`. If its pods cannot be told, it isolates
+    its whole namespace and allows nothing; if its types cannot be told, it isolates both ways.
+    """
+    metadata = wire.metadata
+    for field, text in (("namespace", metadata.namespace), ("name", metadata.name)):
+        if not text:
+            return Converted(None, (Problem(f"metadata.{field}", "missing"),))
+    faults: list[Fault] = []
+    spec = _spec(wire.spec, faults)
+    pods = _pods(spec.get("podSelector"), faults)
+    understood = not faults
+    directions = _directions(spec, faults)
+    ingress = _rules(spec, Direction.INGRESS, faults)
+    egress = _rules(spec, Direction.EGRESS, faults)
+    return Converted(
+        model.NetworkPolicy(
+            namespace=metadata.namespace,
+            name=metadata.name,
+            uid=metadata.uid,
+            pods=pods,
+            directions=directions,
+            ingress=ingress if understood else (),
+            egress=egress if understood else (),
+            faults=tuple(faults),
+        )
+    )
+
+
+def _spec(raw: msgspec.Raw, faults: list[Fault]) -> Mapping[str, Any]:
+    try:
+        value = _decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        faults.append(Fault("spec", f"cannot be read: {error}"))
+        value = {"policyTypes": list(_DIRECTIONS)}
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        faults.append(Fault("spec", f"{shown(value)}: expected an object"))
+        return {"policyTypes": list(_DIRECTIONS)}
+    return members(value, "spec", _SPEC, faults)
+
+
+def _pods(value: object, faults: list[Fault]) -> Selector:
+    if value is None:
+        return Selector()
+    before = len(faults)
+    found = selector(value, "spec.podSelector", faults)
+    return found if len(faults) == before else Selector()
+
+
+def _directions(spec: Mapping[str, Any], faults: list[Fault]) -> frozenset[Direction]:
+    """The directions of `policyTypes`; without it those that the API defaults to."""
+    before = len(faults)
+    found: set[Direction] = set()
+    for path, text in entries(spec.get("policyTypes"), "spec.policyTypes", faults):
+        direction = _DIRECTIONS.get(text) if isinstance(text, str) else None
+        if direction is None:
+            expected = f"expected one of {', '.join(_DIRECTIONS)}"
+            faults.append(Fault(path, f"{shown(text)}: {expected}"))
+        else:
+            found.add(direction)
+    if len(faults) > before:
+        return frozenset(Direction)
+    if not found:
+        found.add(Direction.INGRESS)
+        if spec.get("egress") not in (None, []):
+            found.add(Direction.EGRESS)
+    return frozenset(found)
+
+
+def _rules(
+    spec: Mapping[str, Any], direction: Direction, faults: list[Fault]
+) -> tuple[PolicyRule, ...]:
+    name = direction.lower()
+    found = entries(spec.get(name), f"spec.{name}", faults)
+    return tuple(_rule(item, path, direction, faults) for path, item in found)
+
+
+def _rule(value: object, path: str, direction: Direction, faults: list[Fault]) -> PolicyRule:
+    before = len(faults)
+    fields = members(value, path, _RULE[direction], faults)
+    understood = len(faults) == before
+    name = _PEERS[direction]
+    peers = _parts(fields.get(name), f"{path}.{name}", _peer, faults)
+    ports = _parts(fields.get("ports"), f"{path}.ports", _port, faults)
+    return PolicyRule(peers, ports) if understood else PolicyRule((), ())
+
+
+def _parts(
+    value: object,
+    path: str,
+    read: Callable[[object, str, list[Fault]], PartT | None],
+    faults: list[Fault],
+) -> tuple[PartT, ...] | None:
+    """The parts of a list that are understood; None, which is any, if it is absent or empty."""
+    if value is None or value == []:
+        return None
+    found = (read(item, place, faults) for place, item in entries(value, path, faults))
+    return tuple(part for part in found if part is not None)
+
+
+def _peer(value: object, path: str, faults: list[Fault]) -> PolicyPeer | None:
+    before = len(faults)
+    fields = members(value, path, _PEER, faults)
+    pods, namespaces, block = (fields.get(name) for name in _PEER)
+    selecting = pods is not None or namespaces is not None
+    if block is not None and selecting:
+        faults.append(Fault(path, "expected ipBlock alone, without selectors"))
+    if block is None and not selecting and len(faults) == before:
+        faults.append(Fault(path, f"expected one of {', '.join(_PEER)}"))
+    peer = PolicyPeer(
+        None if pods is None else selector(pods, f"{path}.podSelector", faults),
+        None if namespaces is None else selector(namespaces, f"{path}.namespaceSelector", faults),
+        None if block is None else _block(block, f"{path}.ipBlock", faults),
+    )
+    return peer if len(faults) == before else None
+
+
+def _block(value: object, path: str, faults: list[Fault]) -> IPBlock | None:
+    fields = members(value, path, _BLOCK, faults)
+    cidr = _network(fields.get("cidr", ""), f"{path}.cidr", faults)
+    exceptions: list[IPNetwork] = []
+    for place, text in entries(fields.get("except"), f"{path}.except", faults):
+        exception = _network(text, place, faults)
+        if cidr is None or exception is None:
+            continue
+        if not _strictly_within(exception, cidr):
+            faults.append(Fault(place, f"{shown(text)}: expected a part of {cidr}"))
+        exceptions.append(exception)
+    return None if cidr is None else IPBlock(cidr, tuple(exceptions))
+
+
+def _network(text: object, path: str, faults: list[Fault]) -> IPNetwork | None:
+    network = _parsed(text) if isinstance(text, str) else None
+    if network is None:
+        expected = "expected CIDR notation, such as 10.1.2.0/24 or fd00:1::/64"
+        faults.append(Fault(path, f"{shown(text)}: {expected}"))
+    elif isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        faults.append(Fault(path, f"{shown(text)}: expected an IPv4 network in its own notation"))
+        return None
+    return network
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(text: str) -> IPNetwork | None:
+    """A network; the API allows host bits, and does not look at them (Go's net.ParseCIDR).
+
+    Numbers with leading zeros, which it reads as decimal and others as octal, are refused.
+    """
+    if _CIDR.fullmatch(text) is None:
+        return None
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
+def _strictly_within(inner: IPNetwork, outer: IPNetwork) -> bool:
+    return (
+        inner.version == outer.version
+        and inner.prefixlen > outer.prefixlen
+        and inner.network_address in outer
+    )
+
+
+def _port(value: object, path: str, faults: list[Fault]) -> PolicyPort | None:
+    before = len(faults)
+    fields = members(value, path, _PORT, faults)
+    name = fields.get("protocol")
+    protocol = Protocol.TCP if name is None else _protocol(name, f"{path}.protocol", faults)
+    port = fields.get("port")
+    if port is not None and not _is_number(port) and not _is_name(port):
+        expected = "expected a number from 1 to 65535 or the name of a port"
+        faults.append(Fault(f"{path}.port", f"{shown(port)}: {expected}"))
+    end = fields.get("endPort")
+    if end is not None and not (_is_number(end) and _is_number(port) and port <= end):
+        expected = "expected a number from port, which must be a number, to 65535"
+        faults.append(Fault(f"{path}.endPort", f"{shown(end)}: {expected}"))
+    if len(faults) > before or protocol is None:
+        return None
+    return PolicyPort(protocol, port, end)
+
+
+def _protocol(name: object, path: str, faults: list[Fault]) -> Protocol | None:
+    found = _PROTOCOLS.get(name) if isinstance(name, str) else None
+    if found is None:
+        faults.append(Fault(path, f"{shown(name)}: expected one of {', '.join(_PROTOCOLS)}"))
+    return found
+
+
+def _is_number(port: object) -> bool:
+    return type(port) is int and 0 < port < 65536
+
+
+def _is_name(port: object) -> bool:
+    return isinstance(port, str) and _PORT_NAME.fullmatch(port) is not None
+
+
+def _key(metadata: Metadata) -> PolicyRef:
+    return PolicyRef(metadata.namespace, metadata.name)
+
+
+NETWORK_POLICY = Kind(
+    "NetworkPolicy",
+    "/apis/networking.k8s.io/v1/networkpolicies",
+    WireNetworkPolicy,
+    networkpolicy,
+    _key,
+)
