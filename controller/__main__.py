@@ -11,6 +11,7 @@ import click
 
 from ovsnet import logs
 from ovsnet.api import KINDS, CredentialsError, Watch, connect
+from ovsnet.controller.agents import Agents, AgentsServer
 from ovsnet.controller.brain import Brain
 from ovsnet.controller.loop import Loop
 from ovsnet.controller.network import Network
@@ -58,6 +59,14 @@ class Address(click.ParamType[tuple[str, int]]):
     help="Where /status, /metrics, /owners and /healthz are served.",
 )
 @click.option(
+    "--agents",
+    "agents_at",
+    type=Address(),
+    default="0.0.0.0:9096",
+    show_default=True,
+    help="Where nodes' agents report which flows are in effect.",
+)
+@click.option(
     "--generation",
     type=click.IntRange(min=0),
     default=0,
@@ -71,6 +80,13 @@ class Address(click.ParamType[tuple[str, int]]):
     show_default=True,
     help="Seconds between two comparisons of all flows of a switch with what they should be.",
 )
+@click.option(
+    "--counters",
+    type=click.FloatRange(min=1),
+    default=Timing().counters,
+    show_default=True,
+    help="Seconds between two questions to a switch how many packets policies have dropped.",
+)
 @click.option("--log-level", type=click.Choice(logs.LEVELS), default="info", show_default=True)
 @click.option(
     "--log-format",
@@ -79,11 +95,14 @@ class Address(click.ParamType[tuple[str, int]]):
     show_default=True,
 )
 def main(
+    *,
     kubeconfig: Path | None,
     listen: tuple[tuple[str, int], ...],
     http: tuple[str, int],
+    agents_at: tuple[str, int],
     generation: int,
     audit: float,
+    counters: float,
     log_level: str,
     log_format: str,
 ) -> None:
@@ -94,17 +113,28 @@ def main(
         connection = connect(kubeconfig)
     except CredentialsError as error:
         raise click.ClickException(str(error)) from error
-    brain = Brain(Network(fingerprint), Switchboard(generation, Timing(audit=audit)))
+    timing = Timing(audit=audit, counters=counters)
+    brain = Brain(Network(fingerprint), Switchboard(generation, timing))
     observer = Observer(brain, generation, time.monotonic, time.time)
     loop = Loop(brain, time.monotonic, observer)
     watches = [Watch(connection, kind, loop.heard) for kind in KINDS]
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.stop())
     try:
-        with observer.serve(http, loop), OpenFlowServer(listen, loop.seen) as server:
+        with (
+            observer.serve(http, loop),
+            AgentsServer(agents_at, Agents(brain, loop)) as agents,
+            OpenFlowServer(listen, loop.seen) as server,
+        ):
             for watch in watches:
                 watch.start()
-            log.info("started", listen=server.addresses, http=http, generation=generation)
+            log.info(
+                "started",
+                listen=server.addresses,
+                http=http,
+                agents=agents.address,
+                generation=generation,
+            )
             loop.run(server)
     except OSError as error:
         raise click.ClickException(f"cannot listen: {error}") from error

@@ -6,6 +6,7 @@ at a node, for the log, the metrics and whoever waits for a revision.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import msgspec
@@ -137,6 +138,22 @@ class NotDumped(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Counted(msgspec.Struct, frozen=True):
+    """What the switch of `node` has counted in the flows that drop what no policy grants: packets
+    by cookie, as far as there are any.
+    """
+
+    node: str
+    packets: Mapping[int, int]
+
+
+class NotCounted(msgspec.Struct, frozen=True):
+    """The switch of `node` does not say what it has counted."""
+
+    node: str
+    reason: str
+
+
 class Lost(msgspec.Struct, frozen=True):
     """The session with the switch of `node` has ended."""
 
@@ -158,6 +175,8 @@ Notice: TypeAlias = (
     | Fenced
     | Dumped
     | NotDumped
+    | Counted
+    | NotCounted
     | Lost
 )
 Outcome: TypeAlias = Command | Notice

@@ -30,6 +30,7 @@ import msgspec
 
 from ovsnet.controller.belief import Port
 from ovsnet.controller.comparison import compare
+from ovsnet.controller.counters import Counters
 from ovsnet.controller.dumps import Dumps, take_in
 from ovsnet.controller.notices import (
     Acknowledged,
@@ -96,14 +97,15 @@ class Timing(msgspec.Struct, frozen=True):
     """How long a session waits, in seconds.
 
     After `quiet` of silence it asks for a sign of life; after `dead` the switch is given up. An
-    answer may take `answer`. Flows are compared every `audit`. A refused bundle is tried anew
-    after `retry`, then twice as long each time up to `retry_most`.
+    answer may take `answer`. Flows are compared every `audit`, drops counted every `counters`. A
+    refused bundle is tried anew after `retry`, then twice as long each time up to `retry_most`.
     """
 
     quiet: float = 5.0
     dead: float = 20.0
     answer: float = 60.0
     audit: float = 300.0
+    counters: float = 10.0
     retry: float = 1.0
     retry_most: float = 60.0
 
@@ -177,6 +179,7 @@ class Session:
         self._bundle: _Bundle | None = None
         self._listing: _Listing | None = None
         self._dumps = Dumps(node, self._next_xid, self._send, timing.answer)
+        self._counters = Counters(node, self._next_xid, self._send, timing.counters, timing.answer)
         self._stamp: tuple[int, int] | None = None
         # A switch without a stamp has had others before, most likely, and their reports may be on
         # the way still: begin anywhere, but not where they began.
@@ -204,7 +207,7 @@ class Session:
         if self.state is State.ENDED:
             return float("inf")
         dead = self._heard + self._timing.dead
-        times = [dead, self._echo_at, self._retry_at, self._dumps.due]
+        times = [dead, self._echo_at, self._retry_at, self._dumps.due, self._counters.due]
         if self._may_audit:
             times.append(self._audit_at)
         if self._awaits_answer:
@@ -223,7 +226,10 @@ class Session:
         exchanges the object for another that is in the same state.
         """
         self._desired = desired
-        return self._read_stamp(now) if self.state is State.WAITING else []
+        if self.state is not State.WAITING:
+            return []
+        self._counters.begin(now)
+        return self._read_stamp(now)
 
     def changed(self, delta: Delta, now: float) -> list[Outcome]:
         """The desired flows have changed by `delta`. Deltas must be given in their order.
@@ -273,7 +279,7 @@ class Session:
             return self._end(f"it has been silent for {silent:.0f} s")
         if self._awaits_answer and waited >= self._timing.answer:
             return self._end(f"no answer for {waited:.0f} s while {self.state.name.lower()}")
-        outcomes = self._dumps.tick(now)
+        outcomes = [*self._dumps.tick(now), *self._counters.tick(now)]
         if now >= self._echo_at:
             self._echoed = now
             outcomes.append(self._send(encode.echo_request(self._next_xid())))
@@ -373,6 +379,8 @@ class Session:
             return []
         if self._dumps.asked(event.xid):
             return self._dumps.listed(event, now)
+        if self._counters.asked(event.xid):
+            return self._counters.listed(event, now)
         listing = self._listing
         if listing is None or event.xid != listing.xid:
             return []
@@ -467,6 +475,8 @@ class Session:
             return self._fenced(event.text)
         if self._dumps.asked(event.xid):
             return self._dumps.failed(f"it refused: {event.text}", now)
+        if self._counters.asked(event.xid):
+            return self._counters.failed(f"it refused: {event.text}")
         bundle = self._bundle
         if bundle is not None and event.xid in {FLOW_XID, bundle.xid}:
             led = (event.kind, event.code) == NO_MASTER

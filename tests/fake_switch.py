@@ -36,12 +36,14 @@ class RawFlow(NamedTuple):
 class FakeSwitch:
     """`refuse`: cookies of flows that it will not have, when they are added to a bundle, and
     `refuse_late`, when the bundle is committed. `newest`: the greatest generation id it has seen.
+    `packets`: what it has counted for a flow.
     """
 
     def __init__(self, node: str = "node-1") -> None:
         self.node = node
         self.connection = 1
         self.flows: dict[RawKey, RawFlow] = {}
+        self.packets: dict[RawKey, int] = {}
         self.writes = 0
         self.commits: list[dict[RawKey, RawFlow]] = []
         self.refuse: set[int] = set()
@@ -115,7 +117,9 @@ class FakeSwitch:
             self.answers.append(FlowsCounted(self.connection, xid, body))
             return
         assert kind == 1
-        entries = [description(key, flow) for key, flow in flows.items()]
+        entries = [
+            description(key, flow, packets=self.packets.get(key, 0)) for key, flow in flows.items()
+        ]
         parts = [entries[i : i + _PER_PART] for i in range(0, len(entries), _PER_PART)] or [[]]
         for i, part in enumerate(parts, 1):
             body = b"".join(part)
@@ -169,6 +173,7 @@ class FakeSwitch:
         else:
             assert command == 4
             self.flows.pop(key, None)
+            self.packets.pop(key, None)
 
     def _refuse(self, xid: int, kind: int, code: int, data: bytes) -> None:
         text = f"error {kind}/{code}"

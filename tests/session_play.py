@@ -18,8 +18,8 @@ from ovsnet.names import Table
 
 NODE = "node-1"
 OURS = 1 << 56
-OFTEN = Timing(quiet=5, dead=20, answer=60, audit=3, retry=1, retry_most=8)
-TIMING = Timing(quiet=5, dead=20, answer=60, audit=300, retry=1, retry_most=8)
+OFTEN = Timing(quiet=5, dead=20, answer=60, audit=3, counters=9999, retry=1, retry_most=8)
+TIMING = Timing(quiet=5, dead=20, answer=60, audit=300, counters=9999, retry=1, retry_most=8)
 
 
 def flow(number: int, port: int = 1) -> Flow:
