@@ -80,7 +80,6 @@ def show(figures: Iterable[Figure], console: Console) -> None:
     for heading in ("what", "unit", "ovsnet", "baseline", "", "ratio", "target", "met"):
         table.add_column(heading, justify="left" if heading in ("what", "unit", "") else "right")
     for row in figures:
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
         bound = "≤" if row.less_is_better else "≥"
         table.add_row(
             row.what,
@@ -88,7 +87,7 @@ def show(figures: Iterable[Figure], console: Console) -> None:
             _numbers(row.ours),
             "" if row.baseline is None else _numbers(row.baseline),
             "" if row.baseline is None else row.baseline.name,
-            ratio,
+            _ratio(row),
             "" if row.target is None else f"{bound} {row.target:g}",
             {None: "", True: "yes", False: "NO"}[row.met],
         )
@@ -111,7 +110,7 @@ def markdown(figures: Iterable[Figure]) -> str:
             row.unit,
             _numbers(row.ours),
             against,
-            "" if row.ratio is None else f"{row.ratio:.2f}",
+            _ratio(row),
             "" if row.target is None else f"{bound} {row.target:.3g}",
             {None: "", True: "yes", False: "**no**"}[row.met],
         )
@@ -143,6 +142,12 @@ def read(path: Path) -> list[dict[str, Any]]:
     """The rows that `write` wrote."""
     rows: list[dict[str, Any]] = json.loads(path.read_text())["figures"]
     return rows
+
+
+def _ratio(row: Figure) -> str:
+    if row.ratio is None:
+        return ""
+    return f"{row.ratio:.2f}" if row.ratio >= 0.1 else f"{row.ratio:.2g}"
 
 
 def _numbers(series: Series) -> str:

@@ -54,7 +54,7 @@ def once() -> dict[str, float]:
     pod_pages = list(
         _pages("Pod", (_pod(n, p) for n in range(NODES) for p in range(PODS_PER_NODE)))
     )
-    at_first = _megabytes()
+    at_first = megabytes()
     start = time.perf_counter()
     nodes = [_is(r.value, Node) for page in node_pages for r in read_page(NODE, page).objects]
     pods = [_is(r.value, Pod) for page in pod_pages for r in read_page(POD, page).objects]
@@ -74,7 +74,7 @@ def once() -> dict[str, float]:
         "start: nodes, peers and names": known - read,
         "start: ports, flows and digests": done - known,
         "start: all of it": done - start,
-        "memory": _megabytes() - at_first,
+        "memory": megabytes() - at_first,
         "one pod more": _one_pod_more(network, nodes[0]) * 1000,
         "one node more": _one_node_more(network) * 1000,
     }
@@ -191,7 +191,7 @@ def _pod(node: int, pod: int) -> dict[str, Any]:
     }
 
 
-def _megabytes() -> float:
+def megabytes() -> float:
     """Resident memory now; the peak that getrusage tells may be that of the parent process."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) / 1000
