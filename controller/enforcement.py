@@ -51,6 +51,7 @@ class Enforcement:
         self._watchers: dict[Group, _Watcher] = {}
         self._dirty: set[PodRef] = set()
         self._isolated: dict[PodRef, tuple[Member, frozenset[Direction]]] = {}
+        self._isolated_pods = dict.fromkeys(Direction, 0)
         self._work = Work()
 
     @property
@@ -67,6 +68,19 @@ class Enforcement:
         found: set[PolicyRef] = set()
         for group in self._selection.groups_of(ref):
             found |= self._isolating.get(group, {}).get(direction, set())
+        return tuple(sorted(found))
+
+    def isolating_if_few(
+        self, ref: PodRef, direction: Direction, most: int
+    ) -> tuple[PolicyRef, ...] | None:
+        """As `isolating`, if they are no more than `most`."""
+        found: list[PolicyRef] = []
+        for group in self._selection.groups_of(ref):
+            # Every policy has one group of subjects, so none is met twice.
+            policies = self._isolating.get(group, {}).get(direction, set())
+            if len(found) + len(policies) > most:
+                return None
+            found += policies
         return tuple(sorted(found))
 
     def owners(self) -> Iterator[tuple[int, str]]:
@@ -95,6 +109,11 @@ class Enforcement:
         """Every isolated pod, with each direction in which it is."""
         for member, directions in self._isolated.values():
             yield from ((member, direction) for direction in sorted(directions))
+
+    @property
+    def isolated_pods(self) -> Mapping[Direction, int]:
+        """How many pods are isolated in each direction."""
+        return MappingProxyType(self._isolated_pods)
 
     def put_member(self, member: Member) -> None:
         """A pod as it is now."""
@@ -276,6 +295,8 @@ class Enforcement:
             self._isolated[ref] = member, now
         else:
             self._isolated.pop(ref, None)
+        for direction in now ^ had:
+            self._isolated_pods[direction] += 1 if direction in now else -1
         moved = before is not None and (member is None or before.home != member.home)
         if before is not None:
             for direction in had if moved else had - now:
