@@ -23,8 +23,12 @@ from ovsnet.cni.node import Node
 from ovsnet.cni.ovsdb import Database
 from ovsnet.cni.probe import Closer
 from ovsnet.cni.ranges import NodeRanges
+from ovsnet.cni.reporter import Client, Reporter
+from ovsnet.cni.revalidation import Revalidation
 from ovsnet.cni.server import Server
+from ovsnet.cni.settling import Settling
 from ovsnet.cni.source import FixedSource, NodeSource, WatchedSource
+from ovsnet.cni.stampwatch import Stamp, StampWatch
 from ovsnet.cni.store import Store
 from ovsnet.cni.teardown import Teardown
 from ovsnet.cni.verbs import Plugin
@@ -87,15 +91,34 @@ class Agent:
         self._keeper = Keeper(config, source, self._database, node, housekeeping, tables)
         plugin = Plugin(endpoints, self._teardown, Checker(edges))
         self._server = Server(Path(config.socket), plugin.answer)
+        self._reporters = [
+            Reporter(config.node_name, url, Client(url)) for url in config.agents_urls
+        ]
+        rundir = Path(config.ovs_rundir)
+        self._settling = Settling(
+            lambda: StampWatch(rundir / f"{config.bridge}.mgmt"),
+            lambda: Revalidation(rundir),
+            self._settled,
+        )
+
+    def _settled(self, stamp: Stamp | None) -> None:
+        for reporter in self._reporters:
+            reporter.settled(stamp)
 
     def start(self) -> None:
         """Answer calls and keep the node in shape, in threads of their own."""
         self._server.start()
         self._keeper.start()
+        for reporter in self._reporters:
+            reporter.start()
+        self._settling.start()
 
     def stop(self) -> None:
         """Finish what is under way. Running pods, the bridge and the configuration stay."""
         self._server.stop()
+        self._settling.stop()
+        for reporter in self._reporters:
+            reporter.stop()
         self._keeper.stop()
         self._teardown.stop()
         self._closer.stop()

@@ -52,6 +52,8 @@ class Bridge:
         return {
             "datapath-id": f"{names.datapath_id(self.node):016x}",
             "dp-desc": self.node,
+            # OpenFlow's description carries it as the serial number, to the controller.
+            "dp-sn": self.columns()["datapath_type"],
             "disable-in-band": "true",
         }
 

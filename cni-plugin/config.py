@@ -7,6 +7,7 @@ import tomllib
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -39,6 +40,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     controllers: Annotated[
         tuple[str, ...], _option("Targets of the controllers, as in tcp:192.0.2.1:6653.")
     ] = ("tcp:127.0.0.1:6653",)
+    agents_urls: Annotated[
+        tuple[str, ...],
+        _option("Where the controllers listen for agents, as in http://192.0.2.1:9096."),
+    ] = ("http://127.0.0.1:9096",)
     ovsdb: Annotated[str, _option("Socket of Open vSwitch's database.")] = (
         "/var/run/openvswitch/db.sock"
     )
@@ -104,6 +109,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         for target in self.controllers:
             if target.split(":", 1)[0] not in {"tcp", "ssl", "unix"}:
                 raise ValueError(f"controllers: {target!r}; expected tcp:ADDRESS:PORT or the like")
+        for url in self.agents_urls:
+            split = urlsplit(url)
+            if split.scheme != "http" or not split.hostname or split.query or split.fragment:
+                raise ValueError(f"agents_urls: {url!r}; expected http://ADDRESS:PORT")
 
     @property
     def node_name(self) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import re
-import socket
 import struct
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovsnet.cni import control
 from ovsnet.cni.netlink import Message, Netlink, NetlinkError, attribute_text
 
 _NETLINK_GENERIC = 16
@@ -84,14 +84,11 @@ def version_warning(version: str) -> str:
 
 def switch_answers(rundir: Path) -> bool:
     """True if ovs-vswitchd accepts connections on its control socket."""
-    for path in rundir.glob("ovs-vswitchd*.ctl"):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
-            try:
-                control.connect(str(path))
-            except OSError:
-                continue
-            return True
-    return False
+    found = control.dial(rundir)
+    if found is None:
+        return False
+    found.close()
+    return True
 
 
 def has_flows(rundir: Path, bridge: str) -> bool:

@@ -31,6 +31,7 @@ from ovsnet.controller.belief import Refusal
 from ovsnet.controller.network import Deltas, Network
 from ovsnet.controller.notices import Acknowledged, Admitted, Lost, Outcome, PortsChanged
 from ovsnet.controller.openflow.events import Event as SwitchEvent
+from ovsnet.controller.reports import Settled, objection
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.model import Namespace, NetworkPolicy, Node, Pod, PodRef, PolicyRef
 
@@ -45,6 +46,14 @@ class PortRefused(msgspec.Struct, frozen=True):
 
     node: str
     refusal: Refusal
+
+
+class ReportRefused(msgspec.Struct, frozen=True):
+    """What came from this address is not believed of the node that it named."""
+
+    node: str
+    address: str
+    reason: str
 
 
 class Cause(Enum):
@@ -75,7 +84,7 @@ class Ready(msgspec.Struct, frozen=True):
     pods: int
 
 
-Result: TypeAlias = Outcome | PortRefused | Served | Departed | Ready
+Result: TypeAlias = Outcome | PortRefused | ReportRefused | Served | Departed | Ready
 
 
 class Watched(msgspec.Struct, frozen=True):
@@ -167,6 +176,20 @@ class Brain:
             return []
         outcomes = self._switchboard.handle(event, self._network.nodes.keys(), now)
         return self._followed(outcomes, now)
+
+    def reported(self, report: Settled, address: str, now: float) -> list[Result]:
+        """What an agent's report leads to that came from this address.
+
+        Agents repeat it: one that comes before the nodes are known is passed over.
+        """
+        if not self.ready:
+            return []
+        view = self._network.nodes.get(report.node)
+        reason = objection(report.node, address, view.node if view else None)
+        if reason is not None:
+            return [ReportRefused(report.node, address, reason)]
+        digest, serial = int(report.digest, 16), report.serial
+        return self._followed(self._switchboard.reported(report.node, digest, serial, now), now)
 
     def tick(self, now: float) -> list[Result]:
         """What the passing of time leads to."""

@@ -19,6 +19,10 @@ from prometheus_client import (
     Info,
     ProcessCollector,
 )
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from ovsnet.controller.drops import MOST_PODS, MOST_POLICIES, TOO_MANY, PodDrops
 
 _FAST = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Buckets from a switch that answers at once to one that is overwhelmed."""
@@ -36,8 +40,12 @@ class Metrics:
     node_flows: Gauge
     node_revision_desired: Gauge
     node_revision_acknowledged: Gauge
+    node_revision_settled: Gauge
     node_ports_believed: Gauge
     node_ports_refused: Gauge
+
+    settled_seconds: Histogram
+    reports_refused: Counter
 
     flow_writes: Counter
     bundles_answered: Counter
@@ -46,6 +54,10 @@ class Metrics:
     comparisons: Counter
     """Labels `cause` (`session` or `audit`) and `result` (`equal` or `different`)."""
     strangers_removed: Counter
+
+    policies: Gauge
+    policy_pods_isolated: Gauge
+    """Label `direction` (`ingress` or `egress`)."""
 
     ports_refused: Gauge
     """Label `reason`."""
@@ -96,11 +108,20 @@ class Metrics:
             node_revision_acknowledged=gauge(
                 "node_revision_acknowledged", "Revision that a node's switch confirmed.", "node"
             ),
+            node_revision_settled=gauge(
+                "node_revision_settled", "Revision that is in effect on a node.", "node"
+            ),
             node_ports_believed=gauge(
                 "node_ports_believed", "Ports of a node's switch that are a pod's.", "node"
             ),
             node_ports_refused=gauge(
                 "node_ports_refused", "Ports of a node's switch that get no flows.", "node"
+            ),
+            settled_seconds=histogram(
+                "settled_seconds", "From a revision's acknowledgement to being in effect."
+            ),
+            reports_refused=counter(
+                "reports_refused", "Reports that were not believed to be that node's agent's."
             ),
             flow_writes=counter(
                 "flow_writes", "Flows added and deleted, as switches have acknowledged it."
@@ -119,6 +140,12 @@ class Metrics:
             ),
             strangers_removed=counter(
                 "strangers_removed", "Flows found in switches that no controller had written."
+            ),
+            policies=gauge("policies", "Network policies."),
+            policy_pods_isolated=gauge(
+                "policy_pods_isolated",
+                "Pods whose connections need a policy that allows them.",
+                "direction",
             ),
             ports_refused=gauge("ports_refused", "Ports that get no flows now.", "reason"),
             port_refusals=counter("port_refusals", "Ports refused so far.", "reason"),
@@ -140,11 +167,15 @@ class Metrics:
         self,
         queued: Callable[[], float],
         stale: Iterable[tuple[str, Callable[[], float]]],
+        drops: Callable[[], Iterable[PodDrops]] = tuple,
     ) -> None:
-        """Have values read when they are asked for: the queue, and each kind's staleness."""
+        """Have values read when they are asked for: the queue, each kind's staleness, and what
+        policies have dropped of isolated pods' connections.
+        """
         self.events_queued.set_function(queued)
         for kind, seconds in stale:
             self.api_stale_seconds.labels(kind).set_function(seconds)
+        self.registry.register(_PolicyDrops(drops))
 
     def forget_node(self, node: str) -> None:
         """Remove everything that is said of a node by name; harmless if nothing is."""
@@ -152,8 +183,35 @@ class Metrics:
             self.node_flows,
             self.node_revision_desired,
             self.node_revision_acknowledged,
+            self.node_revision_settled,
             self.node_ports_believed,
             self.node_ports_refused,
         ):
             with suppress(KeyError):
                 metric.remove(node)
+
+
+class _PolicyDrops(Collector):
+    """Samples that come and go with the pods and policies that they name."""
+
+    def __init__(self, drops: Callable[[], Iterable[PodDrops]]) -> None:
+        self._drops = drops
+
+    def describe(self) -> Iterable[CounterMetricFamily]:
+        yield CounterMetricFamily(
+            "ovsnet_policy_drops",
+            "Packets dropped because no policy grants their connection, as the switches count "
+            "them. The pod began the connection (egress) or was called (ingress). One sample for "
+            "each policy that isolates the pod: a packet counts for all of them, so do not add "
+            f"them up. Above {MOST_POLICIES} policies there is one sample for policy "
+            f'"{TOO_MANY[0]}"; above {MOST_PODS} pods, those with the most drops are told.',
+            labels=("namespace", "pod", "policy", "direction"),
+        )
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        for family in self.describe():
+            for each in self._drops():
+                for policy in each.policies:
+                    labels = (*each.pod, policy, each.direction.lower())
+                    family.add_metric(labels, each.packets)
+            yield family

@@ -14,7 +14,17 @@ from prometheus_client import CollectorRegistry
 
 from ovsnet import __version__, logs
 from ovsnet.controller import report
-from ovsnet.controller.brain import Brain, Cause, Departed, PortRefused, Ready, Result, Served
+from ovsnet.controller.brain import (
+    Brain,
+    Cause,
+    Departed,
+    PortRefused,
+    Ready,
+    ReportRefused,
+    Result,
+    Served,
+)
+from ovsnet.controller.drops import Drops, PodDrops
 from ovsnet.controller.http import HttpServer, Sources
 from ovsnet.controller.inquiry import PATIENCE, Inquiry
 from ovsnet.controller.loop import Loop
@@ -23,9 +33,12 @@ from ovsnet.controller.notices import (
     Acknowledged,
     Admitted,
     Compared,
+    Counted,
     Fenced,
     Lost,
+    NotCounted,
     PortsChanged,
+    Settled,
     Synchronised,
     TurnedAway,
     WriteFailed,
@@ -34,6 +47,9 @@ from ovsnet.controller.status import Status
 from ovsnet.controller.tickets import Tickets
 from ovsnet.flows.flow import Flow
 from ovsnet.flows.text import print_flow
+
+_MOST_OBJECTIONS = 1000
+"""So many refused reports are written down; the metrics count all of them."""
 
 
 class Observer:
@@ -57,8 +73,11 @@ class Observer:
         self._tickets = Tickets()
         self._log = logs.get("controller")
         self._metrics = Metrics.on(CollectorRegistry(), __version__)
+        self._drops = Drops(brain.network)
+        self._isolated: tuple[PodDrops, ...] = ()
         self._sessions_since: dict[str, float] = {}
-        self._shown: dict[str, tuple[int, int, int, int]] = {}
+        self._shown: dict[str, tuple[int, int, int, int, int]] = {}
+        self._objected: set[ReportRefused] = set()
         self._reasons: set[str] = set()
 
     @contextlib.contextmanager
@@ -82,7 +101,13 @@ class Observer:
             missing = [w.kind for w in self._brain.watched if not w.listed]
             return f"not yet listed: {', '.join(missing)}" if missing else None
 
-        self._metrics.follow(lambda: float(loop.depth), [])
+        def drops() -> tuple[PodDrops, ...]:
+            # Of a controller that is too busy the other numbers are wanted all the more.
+            with contextlib.suppress(TimeoutError):
+                self._isolated = in_loop(lambda: tuple(self._drops.isolated()))
+            return self._isolated
+
+        self._metrics.follow(lambda: float(loop.depth), [], drops)
         sources = Sources(
             status=lambda: in_loop(self._status),
             owners=lambda: in_loop(lambda: report.owners(self._brain)),
@@ -106,9 +131,11 @@ class Observer:
         for name, view in network.nodes.items():
             ledger, session = network.ledger(name), self._brain.switchboard.session(name)
             acknowledged = None if session is None else session.acknowledged
+            settled = None if session is None else session.settled
             shown = (
                 ledger.revision,
                 acknowledged or 0,
+                settled or 0,
                 len(view.beliefs.endpoints),
                 len(view.beliefs.refusals),
             )
@@ -118,9 +145,13 @@ class Observer:
             metrics.node_flows.labels(name).set(len(ledger.flows))
             metrics.node_revision_desired.labels(name).set(shown[0])
             metrics.node_revision_acknowledged.labels(name).set(shown[1])
-            metrics.node_ports_believed.labels(name).set(shown[2])
-            metrics.node_ports_refused.labels(name).set(shown[3])
+            metrics.node_revision_settled.labels(name).set(shown[2])
+            metrics.node_ports_believed.labels(name).set(shown[3])
+            metrics.node_ports_refused.labels(name).set(shown[4])
         self._refresh_reasons()
+        metrics.policies.set(len(network.policies))
+        for direction, count in network.enforcement.isolated_pods.items():
+            metrics.policy_pods_isolated.labels(direction.lower()).set(count)
         now = self._wall_clock()
         for watched in self._brain.watched:
             stale = 0.0 if watched.stale_since is None else now - watched.stale_since
@@ -142,6 +173,7 @@ class Observer:
             self._started,
             self._sessions_since,
             lambda moment: moment + offset,
+            self._drops.counted(),
         )
 
     def _count(self, result: Result) -> None:
@@ -167,6 +199,10 @@ class Observer:
                 metrics.flow_writes.inc(result.written)
                 metrics.bundles_answered.labels("acknowledged").inc()
                 metrics.bundle_seconds.observe(result.seconds)
+            case Settled():
+                metrics.settled_seconds.observe(result.seconds)
+            case ReportRefused():
+                metrics.reports_refused.inc()
             case WriteFailed():
                 metrics.bundles_answered.labels("refused").inc()
             case PortRefused(_, refusal):
@@ -174,8 +210,11 @@ class Observer:
             case Served(_, cause, seconds):
                 histogram = metrics.port_seconds if cause is Cause.PORT else metrics.event_seconds
                 histogram.observe(seconds)
+            case Counted(node, packets):
+                self._drops.take(node, packets)
             case Departed(node):
                 metrics.forget_node(node)
+                self._drops.forget(node)
                 self._shown.pop(node, None)
                 self._sessions_since.pop(node, None)
 
@@ -197,6 +236,11 @@ class Observer:
             case Acknowledged(node, revision, _, written, seconds):
                 ms = round(seconds * 1000, 1)
                 log.info("flows acknowledged", node=node, revision=revision, written=written, ms=ms)
+            case Settled(node, revision, seconds):
+                ms = round(seconds * 1000, 1)
+                log.info("flows in effect", node=node, revision=revision, ms=ms)
+            case ReportRefused():
+                self._write_objection(result)
             case WriteFailed(node, revision, reason, retry_in):
                 log.error(
                     "flows refused", node=node, revision=revision, reason=reason, retry_in=retry_in
@@ -207,6 +251,8 @@ class Observer:
                 )
             case Lost(node, _, reason):
                 log.warning("switch lost", node=node, reason=reason)
+            case NotCounted(node, reason):
+                log.warning("drops not counted", node=node, reason=reason)
             case Departed(node):
                 log.info("node left the cluster", node=node)
             case PortRefused(node, refusal):
@@ -218,6 +264,15 @@ class Observer:
                     pods=[str(pod) for pod in refusal.pods],
                     reason=str(refusal.reason),
                 )
+
+    def _write_objection(self, refused: ReportRefused) -> None:
+        """Whoever is not believed tries again and again: said once of each, and not of too many."""
+        if refused in self._objected or len(self._objected) >= _MOST_OBJECTIONS:
+            return
+        self._objected.add(refused)
+        self._log.warning(
+            "report refused", node=refused.node, address=refused.address, reason=refused.reason
+        )
 
     def _write_comparison(self, result: Compared) -> None:
         for stranger in result.strangers:

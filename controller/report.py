@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
 from ovsnet import __version__
 from ovsnet.controller.belief import Refusal
 from ovsnet.controller.brain import Brain, Watched
+from ovsnet.controller.drops import PodDrops
 from ovsnet.controller.network import NodeView
 from ovsnet.controller.status import (
     NO_SESSION,
     BelievedPort,
     NodeStatus,
+    PodDropped,
     RefusedPort,
     Revision,
     Status,
@@ -30,6 +32,7 @@ def status(
     started: float,
     sessions_since: Mapping[str, float],
     wall: Callable[[float], float],
+    drops: Iterable[PodDrops] = (),
 ) -> Status:
     """What `GET /status` serves. `wall` turns the brain's time into seconds since 1970."""
     return Status(
@@ -42,6 +45,7 @@ def status(
             _node(brain, view, sessions_since.get(name), wall)
             for name, view in sorted(brain.network.nodes.items())
         ),
+        drops=tuple(map(_dropped, drops)),
     )
 
 
@@ -66,7 +70,11 @@ def _node(
         session=NO_SESSION if session is None else session.state.name.lower(),
         datapath_id=f"{datapath_id(name):016x}",
         flows=len(ledger.flows),
-        revision=Revision(ledger.revision, None if session is None else session.acknowledged),
+        revision=Revision(
+            ledger.revision,
+            None if session is None else session.acknowledged,
+            None if session is None else session.settled,
+        ),
         since=None if since is None else _moment(wall(since)),
         ports=tuple(
             BelievedPort(names[e.ofport], e.ofport, str(ref), tuple(map(str, e.addresses)))
@@ -76,7 +84,13 @@ def _node(
             _refused(refusal, brain.refused_since.get((name, refusal)), wall)
             for refusal in view.beliefs.refusals
         ),
+        datapath="" if session is None else session.datapath,
     )
+
+
+def _dropped(drops: PodDrops) -> PodDropped:
+    direction = drops.direction.lower()
+    return PodDropped(str(drops.pod), drops.node, direction, drops.policies, drops.packets)
 
 
 def _refused(refusal: Refusal, since: float | None, wall: Callable[[float], float]) -> RefusedPort:

@@ -15,16 +15,24 @@ import msgspec
 class Revision(msgspec.Struct, frozen=True):
     """Each change of a node's flows raises its revision by one.
 
-    `acknowledged` is the last one that its switch has confirmed, None before the first.
+    `acknowledged` is the last one that its switch has confirmed, `settled` the last one that is
+    known to be in effect for every packet: nothing that the switch had cached before is used any
+    more. Both are None before the first.
     """
 
     desired: int
     acknowledged: int | None = None
+    settled: int | None = None
 
     @property
     def current(self) -> bool:
         """Whether the switch has confirmed everything that it should have."""
         return self.acknowledged == self.desired
+
+    @property
+    def in_effect(self) -> bool:
+        """Whether everything that the switch should have is in effect."""
+        return self.current and self.settled == self.desired
 
 
 class BelievedPort(msgspec.Struct, frozen=True):
@@ -52,7 +60,8 @@ class NodeStatus(msgspec.Struct, frozen=True):
 
     `session` is the state of the session with its switch (see `ovsnet.controller.session`), or
     `none` while there is no connection; `since` when that connection began or ended. `flows` is
-    how many the node is to have.
+    how many the node is to have. `datapath` is `netdev` (userspace) or `system` (the kernel's),
+    and empty while it is not known.
     """
 
     name: str
@@ -63,6 +72,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     since: datetime | None = None
     ports: tuple[BelievedPort, ...] = ()
     refused: tuple[RefusedPort, ...] = ()
+    datapath: str = ""
 
     @property
     def connected(self) -> bool:
@@ -71,6 +81,21 @@ class NodeStatus(msgspec.Struct, frozen=True):
 
 
 NO_SESSION = "none"
+
+
+class PodDropped(msgspec.Struct, frozen=True):
+    """Packets of a pod that were dropped because no policy grants their connection: one that the
+    pod began (direction `egress`) or in which it was called (`ingress`).
+
+    They are counted since the pod has been isolated on this node. `policies` are those that
+    isolate it, as `namespace/name`; `(more than 8)` stands for more than that.
+    """
+
+    pod: str
+    node: str
+    direction: str
+    policies: tuple[str, ...]
+    packets: int
 
 
 class WatchState(StrEnum):
@@ -92,7 +117,7 @@ class WatchStatus(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """One controller. `generation` is its term of leadership."""
+    """One controller. `generation` is its term of leadership. `drops` begins with the most."""
 
     version: str
     generation: int
@@ -100,6 +125,7 @@ class Status(msgspec.Struct, frozen=True):
     ready: bool
     watches: tuple[WatchStatus, ...]
     nodes: tuple[NodeStatus, ...]
+    drops: tuple[PodDropped, ...] = ()
 
     def problems(self) -> tuple[str, ...]:
         """What is not as it should be, in words; empty if all is well."""

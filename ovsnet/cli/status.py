@@ -27,8 +27,9 @@ def status(controller_url: str | None, as_json: bool, ports: bool) -> None:
     """Show nodes, their switches and their ports.
 
     For every node: the session with its switch, how many flows it is to have, up to which revision
-    of them the switch has confirmed, and its pods' ports. A port that the controller cannot match
-    with a pod gets no flows; such ports are listed with the reason.
+    of them the switch has confirmed and up to which they are in effect, and its pods' ports. A port
+    that the controller cannot match with a pod gets no flows; such ports are listed with the
+    reason.
 
     Exit status: 0 all is well; 1 something is not, which is said below the tables; 3 the
     controller cannot be reached.
@@ -102,33 +103,35 @@ def _table(*columns: str) -> Table:
     return table
 
 
-_NUMBERS = frozenset({"Flows", "Desired", "Acknowledged", "Pods", "Refused"})
+_NUMBERS = frozenset({"Flows", "Desired", "Acknowledged", "Settled", "Pods", "Refused"})
 
 
 def _nodes(nodes: Sequence[NodeStatus], now: datetime) -> Table:
     from rich.text import Text  # noqa: PLC0415
 
     table = _table(
-        "Node", "Session", "Since", "Datapath id", "Flows", "Desired", "Acknowledged", "Pods",
-        "Refused",
+        "Node", "Session", "Since", "Datapath id", "Flows", "Desired", "Acknowledged", "Settled",
+        "Pods", "Refused",
     )  # fmt: skip
     for node in nodes:
-        acknowledged = node.revision.acknowledged
+        revision = node.revision
         table.add_row(
             Text(node.name),
             Text(node.session, style="" if node.connected else "red"),
             ago(node.since, now),
             Text(node.datapath_id),
             str(node.flows),
-            str(node.revision.desired),
-            Text(
-                "-" if acknowledged is None else str(acknowledged),
-                style="" if node.revision.current else "yellow",
-            ),
+            str(revision.desired),
+            Text(_number(revision.acknowledged), style="" if revision.current else "yellow"),
+            Text(_number(revision.settled), style="" if revision.in_effect else "yellow"),
             str(len(node.ports)),
             Text(str(len(node.refused)), style="red" if node.refused else ""),
         )
     return table
+
+
+def _number(revision: int | None) -> str:
+    return "-" if revision is None else str(revision)
 
 
 def _ports(nodes: Sequence[NodeStatus]) -> Table:

@@ -6,22 +6,31 @@ import json
 import sys
 from collections.abc import Mapping
 
+import msgspec
+
 from ovsnet.sandbox import node, plan, process
 from ovsnet.sandbox.layout import Layout
 from ovsnet.sandbox.process import Spec
 
 
-def options(layout: Layout, host: plan.Host, controller: str, userspace: bool) -> dict[str, object]:
-    """What a node's agent is told; everything else is as by default.
+class Controller(msgspec.Struct, frozen=True):
+    """How agents and switches reach the controller: an OVSDB target, and a URL."""
 
-    `controller` is an OVSDB target, such as tcp:192.0.2.1:6653.
-    """
+    target: str
+    agents_url: str
+
+
+def options(
+    layout: Layout, host: plan.Host, controller: Controller, userspace: bool
+) -> dict[str, object]:
+    """What a node's agent is told; everything else is as by default."""
     paths = layout.node(host.name)
     return {
         "node": host.name,
         "kubeconfig": str(layout.inner_kubeconfig),
         "cluster_cidrs": list(plan.POD_CIDRS),
-        "controllers": [controller],
+        "controllers": [controller.target],
+        "agents_urls": [controller.agents_url],
         "ovsdb": str(paths.ovs / "db.sock"),
         "ovs_rundir": str(paths.ovs),
         "datapath": "netdev" if userspace else "system",
@@ -38,7 +47,7 @@ def toml(values: Mapping[str, object]) -> str:
     return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
 
 
-def start(layout: Layout, host: plan.Host, controller: str, userspace: bool) -> None:
+def start(layout: Layout, host: plan.Host, controller: Controller, userspace: bool) -> None:
     """Write the agent's configuration and start it in the node's namespace.
 
     Raises:

@@ -32,6 +32,7 @@ Report = Callable[[str], None]
 
 OUTSIDE_PORT = 80
 OPENFLOW_PORT = 6653
+AGENTS_PORT = 9096
 
 _API_PORT = 6443
 _READY_SECONDS = 60.0
@@ -130,7 +131,7 @@ def _start(layout: Layout, hosts: plan.Plan, report: Report) -> State:
     # A switch whose first attempt to connect is refused waits for seconds before its next one.
     _wait_for_controller(layout, hosts)
     for host in hosts.nodes:
-        agent.start(layout, host, f"tcp:{hosts.control.ipv4}:{OPENFLOW_PORT}", userspace)
+        agent.start(layout, host, controller_of(hosts), userspace)
     report("waiting for the nodes to be ready")
     asyncio.run(_wait_for_nodes(layout, len(hosts.nodes), report))
     reached = state.describe(layout, hosts, opening, Phase.UP, process.records(layout))
@@ -168,8 +169,17 @@ def _controller(layout: Layout, hosts: plan.Plan) -> Spec:
             *("--kubeconfig", str(layout.inner_kubeconfig)),
             *("--listen", f"{hosts.control.ipv4}:{OPENFLOW_PORT}"),
             *("--http", f"127.0.0.1:{state.CONTROLLER_HTTP_PORT}"),
+            *("--agents", f"{hosts.control.ipv4}:{AGENTS_PORT}"),
         ),
         netns=str(layout.netns(CONTROL)),
+    )
+
+
+def controller_of(hosts: plan.Plan) -> agent.Controller:
+    """How agents and switches reach the controller."""
+    return agent.Controller(
+        target=f"tcp:{hosts.control.ipv4}:{OPENFLOW_PORT}",
+        agents_url=f"http://{hosts.control.ipv4}:{AGENTS_PORT}",
     )
 
 

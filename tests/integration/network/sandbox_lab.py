@@ -372,7 +372,7 @@ class Lab:
         node.start_database(self.layout, host.name)
         node.start_switch(self.layout, host, before.userspace)
         node.start_kubelet(self.layout, host)
-        agent.start(self.layout, host, f"tcp:{hosts.control.ipv4}:6653", before.userspace)
+        agent.start(self.layout, host, cluster.controller_of(hosts), before.userspace)
         self._write_state(before, hosts)
         return host.name
 

@@ -213,7 +213,7 @@ def test_switches_wait_until_every_kind_has_been_listed() -> None:
 
 def test_a_pods_port_is_served_and_its_removal_takes_its_flows_away() -> None:
     stage = stage_with_web()
-    before = dict(stage.switches["node-1"].flows)
+    before = dict(stage.switches["node-1"].content)
     stage.set_ports("node-1", frozenset({WEB_PORT}))
     stage.now += 0.25
     stage.settle()
@@ -222,7 +222,7 @@ def test_a_pods_port_is_served_and_its_removal_takes_its_flows_away() -> None:
     assert stage.of(Served) == [Served("node-1", Cause.PORT, 0.25)]
     stage.set_ports("node-1", frozenset())
     stage.settle()
-    assert stage.switches["node-1"].flows == before
+    assert stage.switches["node-1"].content == before
 
 
 def test_a_pod_that_the_api_has_not_told_of_yet_is_served_when_it_does() -> None:
@@ -274,12 +274,12 @@ def test_while_the_api_is_away_nothing_changes() -> None:
     stage = stage_with_web()
     stage.set_ports("node-1", frozenset({WEB_PORT}))
     stage.settle()
-    before = dict(stage.switches["node-1"].flows)
+    before = dict(stage.switches["node-1"].content)
     for kind in KINDS:
         stage.heard(Stale(kind, 5.0, "refused"))
     stage.connect("node-1")
     stage.settle()
-    assert stage.switches["node-1"].flows == before
+    assert stage.switches["node-1"].content == before
     assert all(w.stale_since == 5.0 for w in stage.brain.watched)
     for kind in KINDS:
         stage.heard(Fresh(kind))
@@ -304,13 +304,13 @@ def test_nothing_new_is_let_in_while_policies_may_have_changed_unheard() -> None
     stage.settle()
     assert not stage.brain.network.nodes["node-1"].beliefs.refusals
     assert stage.pods_served("node-1")
-    assert stage.switches["node-1"].flows == stage.expected("node-1")
+    assert stage.switches["node-1"].content == stage.expected("node-1")
 
     # What runs already goes on running.
     stage.heard(Stale(NETWORK_POLICY, 5.0, "refused"))
     stage.connect("node-1")
     stage.settle()
-    assert stage.switches["node-1"].flows == stage.expected("node-1")
+    assert stage.switches["node-1"].content == stage.expected("node-1")
 
 
 def test_a_list_of_policies_lets_newcomers_in_at_once() -> None:

@@ -30,17 +30,15 @@ class Controller:
         self.wrong = None
         self.status = lambda: DOCUMENT
         self.why = lambda question: Why(question.source, question.destination, "tcp", None, False)
-        self.server = HttpServer(
-            ("127.0.0.1", 0),
-            Sources(
-                status=lambda: self.status(),  # noqa: PLW0108  tests replace it
-                owners=lambda: {"0x2ab": "pod shop/web"},
-                registry=self.metrics.registry,
-                healthy=lambda: None,
-                ready=lambda: self.wrong,
-                why=lambda question: self.why(question),  # noqa: PLW0108  tests replace it
-            ),
+        self.sources = Sources(
+            status=lambda: self.status(),  # noqa: PLW0108  tests replace it
+            owners=lambda: {"0x2ab": "pod shop/web"},
+            registry=self.metrics.registry,
+            healthy=lambda: None,
+            ready=lambda: self.wrong,
+            why=lambda question: self.why(question),  # noqa: PLW0108  tests replace it
         )
+        self.server = HttpServer(("127.0.0.1", 0), self.sources)
 
     def ask(self, path, method="GET", **headers):
         host, port = self.server.address
@@ -195,14 +193,13 @@ def test_a_client_that_says_nothing_does_not_hold_up_the_end():
 def test_an_address_that_is_taken():
     made = Controller()
     with made.server:
-        sources = made.server._sources
         with pytest.raises(OSError, match="in use"):
-            HttpServer(made.server.address, sources)
+            HttpServer(made.server.address, made.sources)
 
 
 def test_ipv6():
     made = Controller()
-    server = HttpServer(("::1", 0), made.server._sources)
+    server = HttpServer(("::1", 0), made.sources)
     with server:
         host, port = server.address
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
