@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import product
+from itertools import chain, product
 from typing import NamedTuple
 
 import msgspec
 
-from ovsnet.model import Direction, PodRef, Protocol
+from ovsnet.model import Direction, PodRef, PolicyRule, Protocol
 from ovsnet.policy.alike import FAMILIES, Group, Place, Role, groups
-from ovsnet.policy.rules import NUMBERS, Connection, allowing_rules
+from ovsnet.policy.rules import NUMBERS, Connection, fits_port, rules_for_peer
 from ovsnet.policy.spans import Ports, Span, joined, segments
-from ovsnet.policy.world import World
+from ovsnet.policy.world import Party, World
 
 _UNNAMED = 1
 """The number of a protocol that no policy can name; which one makes no difference."""
@@ -92,62 +92,67 @@ def _order(change: Change) -> tuple[list[str], list[str], tuple[int, ...]]:
 def _facets(before: World, after: World, source: Group, destination: Group) -> Iterator[_Facet]:
     by_traffic: dict[tuple[bool, tuple[Ports, ...]], list[int]] = {}
     for family in FAMILIES:
-        earlier = _Ends.of(before, source.before, destination.before, family)
-        later = _Ends.of(after, source.after, destination.after, family)
-        if earlier is None or later is None:
-            continue
-        for allowed, traffic in _compare(earlier, later):
-            by_traffic.setdefault((allowed, traffic), []).append(family)
+        if all(family in group.before.parties for group in (source, destination)):
+            earlier = _way(before, source.before, destination.before, family)
+            later = _way(after, source.after, destination.after, family)
+            for allowed, traffic in _compare(earlier, later):
+                by_traffic.setdefault((allowed, traffic), []).append(family)
     for (allowed, traffic), families in by_traffic.items():
         yield _Facet(allowed, tuple(families), traffic)
 
 
-class _Ends(NamedTuple):
-    """Two ends in one world and one family."""
+class _Way(NamedTuple):
+    """From one end to another in one world: for each of them that is isolated, its rules that
+    mean the other one.
+    """
 
-    world: World
-    source: Role
-    destination: Role
-    family: int
+    source: Party
+    destination: Party
+    filters: tuple[tuple[PolicyRule, ...], ...]
 
-    @classmethod
-    def of(cls, world: World, source: Role, destination: Role, family: int) -> _Ends | None:
-        """The two, if both have addresses of the family."""
-        if family in source.parties and family in destination.parties:
-            return cls(world, source, destination, family)
-        return None
+    @property
+    def rules(self) -> Iterator[PolicyRule]:
+        """The rules of both ends."""
+        return chain.from_iterable(self.filters)
 
-    def allow(self, protocol: int, port: int | None) -> bool:
-        """Whether policies allow traffic between two different pods in these roles."""
-        source, destination = self.source, self.destination
-        connection = Connection(
-            source.parties[self.family], destination.parties[self.family], protocol, port
-        )
-        return all(
-            not policies or allowing_rules(self.world, policies, direction, connection)
-            for policies, direction in (
-                (source.egress, Direction.EGRESS),
-                (destination.ingress, Direction.INGRESS),
+    def allows(self, protocol: int, port: int | None) -> bool:
+        """Whether both ends allow traffic, were they different pods."""
+        connection = Connection(self.source, self.destination, protocol, port)
+        return all(any(fits_port(rule, connection) for rule in rules) for rules in self.filters)
+
+
+def _way(world: World, source: Role, destination: Role, family: int) -> _Way:
+    one, other = source.parties[family], destination.parties[family]
+    return _Way(
+        one,
+        other,
+        tuple(
+            tuple(rule for _, rule in rules_for_peer(world, policies, direction, peer))
+            for policies, direction, peer in (
+                (source.egress, Direction.EGRESS, other),
+                (destination.ingress, Direction.INGRESS, one),
             )
-        )
+            if policies
+        ),
+    )
 
 
-def _compare(earlier: _Ends, later: _Ends) -> Iterator[tuple[bool, tuple[Ports, ...]]]:
+def _compare(earlier: _Way, later: _Way) -> Iterator[tuple[bool, tuple[Ports, ...]]]:
     """What becomes allowed (True) and denied (False) between two ends."""
     found: dict[bool, list[Ports]] = {}
-    policies = [p for e in (earlier, later) for p in (*e.source.egress, *e.destination.ingress)]
-    destinations = [e.destination.parties[e.family].pod for e in (earlier, later)]
+    rules = [*earlier.rules, *later.rules]
+    destinations = (earlier.destination.pod, later.destination.pod)
     for protocol in Protocol:
         number = NUMBERS[protocol]
         changed: dict[bool, list[Span]] = {}
-        for span in segments(policies, protocol, destinations):
-            was, will = earlier.allow(number, span.first), later.allow(number, span.first)
-            if was is not will:
+        for span in segments(rules, protocol, destinations):
+            will = later.allows(number, span.first)
+            if earlier.allows(number, span.first) is not will:
                 changed.setdefault(will, []).append(span)
         for allowed, spans in changed.items():
             found.setdefault(allowed, []).append(Ports(protocol, joined(spans)))
-    was, will = earlier.allow(_UNNAMED, None), later.allow(_UNNAMED, None)
-    if was is not will:
+    will = later.allows(_UNNAMED, None)
+    if earlier.allows(_UNNAMED, None) is not will:
         found.setdefault(will, []).append(Ports(None))
     for allowed, traffic in found.items():
         yield allowed, tuple(traffic)
@@ -163,13 +168,15 @@ def _changes(
         blocks = by_source
     else:
         blocks = [(sources, destinations) for destinations, sources in by_destination]
-    for sources, destinations in blocks:
-        yield Change(
-            _members(everybody, sources),
-            _members(everybody, destinations),
-            facet.families,
-            facet.traffic,
-        )
+    for block in blocks:
+        sources, destinations = (_members(everybody, numbers) for numbers in block)
+        # A pod to itself is no part of any change, so a pod alone at one end need not be named
+        # among many at the other.
+        if len(destinations) == 1:
+            sources = tuple(place for place in sources if place != destinations[0])
+        elif len(sources) == 1:
+            destinations = tuple(place for place in destinations if place != sources[0])
+        yield Change(sources, destinations, facet.families, facet.traffic)
 
 
 def _together(pairs: Iterable[tuple[int, int]]) -> list[tuple[frozenset[int], frozenset[int]]]:

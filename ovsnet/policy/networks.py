@@ -47,17 +47,13 @@ def _divide(networks: Collection[IPNetwork]) -> list[Part]:
     below: dict[IPNetwork, list[IPNetwork]] = {}
     around: list[IPNetwork] = []
     for network in sorted(networks, key=lambda n: (n.version, int(n.network_address), n.prefixlen)):
-        while around and not _within(network, around[-1]):
+        while around and network.network_address not in around[-1]:
             around.pop()
         if around:
             below[around[-1]].append(network)
         below[network] = []
         around.append(network)
     return [Part(network, tuple(without)) for network, without in below.items()]
-
-
-def _within(inner: IPNetwork, outer: IPNetwork) -> bool:
-    return inner.version == outer.version and inner.network_address in outer
 
 
 def _free_address(part: Part, taken: Collection[IPAddress]) -> IPAddress | None:

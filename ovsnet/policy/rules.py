@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ovsnet.model import (
@@ -62,17 +62,22 @@ def allowing_rules(
     """
     peer = connection.peer(direction)
     return tuple(
-        RuleRef(policy.ref, direction, number)
-        for policy in policies
-        for number, rule in enumerate(policy.rules(direction), 1)
-        if _fits_a_peer(world, policy, rule, peer) and _fits_a_port(rule, connection)
+        ref
+        for ref, rule in rules_for_peer(world, policies, direction, peer)
+        if fits_port(rule, connection)
     )
 
 
-def _fits_a_peer(world: World, policy: NetworkPolicy, rule: PolicyRule, party: Party) -> bool:
-    return rule.peers is None or any(
-        fits_peer(world, policy.namespace, peer, party) for peer in rule.peers
-    )
+def rules_for_peer(
+    world: World, policies: Iterable[NetworkPolicy], direction: Direction, party: Party
+) -> Iterator[tuple[RuleRef, PolicyRule]]:
+    """The rules of these policies that allow something to or from a party, in their order."""
+    for policy in policies:
+        for number, rule in enumerate(policy.rules(direction), 1):
+            if rule.peers is None or any(
+                fits_peer(world, policy.namespace, peer, party) for peer in rule.peers
+            ):
+                yield RuleRef(policy.ref, direction, number), rule
 
 
 def fits_peer(world: World, namespace: str, peer: PolicyPeer, party: Party) -> bool:
@@ -103,7 +108,8 @@ def _contains(block: IPBlock, party: Party) -> bool:
     return address in block.cidr and not any(address in other for other in block.exceptions)
 
 
-def _fits_a_port(rule: PolicyRule, connection: Connection) -> bool:
+def fits_port(rule: PolicyRule, connection: Connection) -> bool:
+    """Whether a rule means the protocol and the port of a connection."""
     return rule.ports is None or any(_fits_port(port, connection) for port in rule.ports)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ovsnet.model import NetworkPolicy, Pod, Protocol
+from ovsnet.model import Pod, PolicyRule, Protocol
 from ovsnet.policy.rules import port_span
 
 PORTS = 1 << 16
@@ -41,26 +41,19 @@ class Ports(msgspec.Struct, frozen=True):
 
 
 def segments(
-    policies: Iterable[NetworkPolicy], protocol: Protocol, destinations: Iterable[Pod | None]
+    rules: Iterable[PolicyRule], protocol: Protocol, destinations: Iterable[Pod | None]
 ) -> tuple[Span, ...]:
-    """All ports, cut so that no rule of these policies tells two of one segment apart, whichever
-    of the destinations they are ports of.
+    """All ports, cut so that none of these rules tells two of one segment apart, whichever of the
+    destinations they are ports of.
     """
+    ports = {p for rule in rules for p in rule.ports or () if p.protocol is protocol}
     cuts = {0, PORTS}
-    ports = {
-        port
-        for policy in policies
-        for rule in (*policy.ingress, *policy.egress)
-        for port in rule.ports or ()
-        if port.protocol is protocol
-    }
     for destination in destinations:
         for port in ports:
             span = port_span(port, destination)
             if span is not None:
                 cuts |= {span.start, span.stop}
-    ordered = sorted(cuts)
-    return tuple(Span(a, b - 1) for a, b in pairwise(ordered))
+    return tuple(Span(first, next_ - 1) for first, next_ in pairwise(sorted(cuts)))
 
 
 def joined(spans: Iterable[Span]) -> tuple[Span, ...]:

@@ -55,8 +55,7 @@ def test_default_deny_denies_everything_from_everybody():
     found = difference(cluster(), cluster(policy("shop/closed", "app=db", ingress=[])))
     assert found.allowed == ()
     assert lines(found.denied) == {
-        # A pod to itself is in no change, though it is among both ends here.
-        f"bank/teller shop/db shop/web > shop/db v46: {EVERYTHING}",
+        f"bank/teller shop/web > shop/db v46: {EVERYTHING}",
         f"0.0.0.0/0 > shop/db v4: {EVERYTHING}",
         f"::/0 > shop/db v6: {EVERYTHING}",
     }
@@ -103,9 +102,47 @@ def test_what_the_other_end_denies_all_the_time_is_no_change():
     web = policy("shop/web", "app=web", egress=[])
     found = difference(cluster(closed, web), cluster(closed))
     assert lines(found.allowed) == {
-        f"shop/web > shop/db shop/web v46: {EVERYTHING}",
+        f"shop/web > shop/db v46: {EVERYTHING}",
         f"shop/web > 0.0.0.0/0 v4: {EVERYTHING}",
         f"shop/web > ::/0 v6: {EVERYTHING}",
+    }
+
+
+def test_a_named_port_whose_number_changes_is_cut_at_both():
+    db = policy("shop/db", "app=db", ingress=[rule(None, [port("sql")])])
+    replaced = replace(DB, ports=(replace(DB.ports[0], port=5433),))
+    found = difference(cluster(db), cluster(db, pods=(WEB, replaced, TELLER)))
+    assert {str(*change.traffic) for change in found.allowed} == {"TCP 5433"}
+    assert {str(*change.traffic) for change in found.denied} == {"TCP 5432"}
+
+
+def test_pods_of_equal_labels_in_different_namespaces_are_told_apart():
+    strangers = (WEB, DB, pod("bank/web", "app=web", node=2, host=6))
+    db = policy("shop/db", "app=db", ingress=[])
+    for peers in ([peer("app=web")], [peer("app=web", "team=a")], [peer(None, "team=a")]):
+        opened = policy("shop/db", "app=db", ingress=[rule(peers, [port(80)])])
+        found = difference(cluster(db, pods=strangers), cluster(opened, pods=strangers))
+        assert lines(found.allowed) == {"shop/web > shop/db v46: TCP 80"}
+
+
+@pytest.mark.parametrize("direction", ["ingress", "egress"])
+def test_pairs_are_put_together_to_the_fewest_changes(direction):
+    pods = [pod(f"shop/{name}", f"app={name}", host=n) for n, name in enumerate("ab123", 2)]
+
+    def policies(*rules_of_a_and_b):
+        return [
+            policy(f"shop/{name}", f"app={name}", **{direction: rules})
+            for name, rules in zip("ab", rules_of_a_and_b, strict=True)
+        ]
+
+    found = difference(
+        cluster(*policies([], []), pods=pods),
+        cluster(*policies([rule([peer("app in 1 3")])], [rule([peer("app in 2 3")])]), pods=pods),
+    )
+    pairs = [("shop/1 shop/3", "shop/a"), ("shop/2 shop/3", "shop/b")]
+    assert lines(found.allowed) == {
+        f"{one} > {other} v46: {EVERYTHING}"
+        for one, other in (pair[:: 1 if direction == "ingress" else -1] for pair in pairs)
     }
 
 
@@ -128,7 +165,7 @@ def test_a_block_that_holds_pods_is_about_them_by_name():
         cluster(policy("shop/db", "app=db", ingress=ingress)),
     )
     assert lines(found.allowed) == {
-        f"bank/teller shop/db shop/web 10.244.0.0/16 > shop/db v4: {EVERYTHING}"
+        f"bank/teller shop/web 10.244.0.0/16 > shop/db v4: {EVERYTHING}"
     }
     single = [rule([block("10.244.1.2/32")])]
     found = difference(
@@ -156,11 +193,20 @@ def test_new_labels_of_a_pod_and_of_a_namespace_change_what_is_allowed():
     found = difference(cluster(db), cluster(db, pods=relabelled))
     assert found.allowed == ()
     assert lines(found.denied) == {
-        # Of the two databases that there are now, the old one was closed to the other before.
-        f"bank/teller shop/db shop/web > shop/web v46: {EVERYTHING}",
+        f"bank/teller shop/db > shop/web v46: {EVERYTHING}",
         f"0.0.0.0/0 > shop/web v4: {EVERYTHING}",
         f"::/0 > shop/web v6: {EVERYTHING}",
     }
+
+
+def test_pods_that_lose_each_other_are_at_both_ends_of_one_change():
+    found = difference(
+        cluster(), cluster(policy("shop/closed", ingress=[rule([peer(None, "team=b")])]))
+    )
+    (change,) = (c for c in found.denied if c.families == (4, 6))
+    assert change.sources == change.destinations == (DB.ref, WEB.ref)
+    # Neither to itself.
+    assert change.pairs == 2
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from ovsnet.policy.world import World
 
 NODES = (node(1), node(2))
 CLIENT = pod("shop/client", "app=client", node=1, host=2)
-OLD = pod("shop/old", "app=web", node=2, host=3, ports=["http=8080", "dns=53/UDP", "x=99"])
+OLD = pod("shop/old", "app=web", node=2, host=3, ports=["x=99", "http=8080", "dns=53/UDP"])
 NEW = pod(
     "shop/new", "app=web", node=2, host=4, ports=["http=80", "http=81/UDP", "dns=5353/UDP", "s=7"]
 )
