@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING
 import click
 
 from ovsnet.cli import controller
-from ovsnet.controller.status import NodeStatus, Status, WatchState, read_status
+from ovsnet.controller.status import NodeStatus, PodDropped, Status, WatchState, read_status
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 NOT_WELL = 1
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_MOST_DROPS = 20
 
 
 @click.command()
 @controller.option
 @click.option("--json", "as_json", is_flag=True, help="Print the controller's JSON.")
 @click.option("--ports", is_flag=True, help="List the ports that were accepted, too.")
-def status(controller_url: str | None, as_json: bool, ports: bool) -> None:
+@click.option("--drops", is_flag=True, help="List the pods whose packets policies drop, too.")
+def status(controller_url: str | None, as_json: bool, ports: bool, drops: bool) -> None:
     """Show nodes, their switches and their ports.
 
     For every node: the session with its switch, how many flows it is to have, up to which revision
@@ -45,12 +47,12 @@ def status(controller_url: str | None, as_json: bool, ports: bool) -> None:
     if as_json:
         sys.stdout.buffer.write(body.rstrip() + b"\n")
     else:
-        show(document, datetime.now(UTC), ports)
+        show(document, datetime.now(UTC), ports, drops)
     if document.problems():
         sys.exit(NOT_WELL)
 
 
-def show(document: Status, now: datetime, ports: bool) -> None:
+def show(document: Status, now: datetime, ports: bool, drops: bool) -> None:
     """Print the tables."""
     from rich.console import Console  # noqa: PLC0415  not for --json
     from rich.markup import escape  # noqa: PLC0415
@@ -63,6 +65,11 @@ def show(document: Status, now: datetime, ports: bool) -> None:
     for title, table in tables(document.nodes, now, ports):
         console.print(f"\n[bold]{title}[/bold]")
         console.print(table)
+    if drops:
+        console.print("\n[bold]Dropped by policy[/bold]")
+        console.print(_drops(document.drops) if document.drops else "nothing")
+        if len(document.drops) > _MOST_DROPS:
+            console.print(f"and {len(document.drops) - _MOST_DROPS} more: --json has all")
     problems = document.problems()
     console.print()
     for problem in problems:
@@ -103,7 +110,7 @@ def _table(*columns: str) -> Table:
     return table
 
 
-_NUMBERS = frozenset({"Flows", "Desired", "Acknowledged", "Settled", "Pods", "Refused"})
+_NUMBERS = frozenset({"Flows", "Desired", "Acknowledged", "Settled", "Pods", "Refused", "Packets"})
 
 
 def _nodes(nodes: Sequence[NodeStatus], now: datetime) -> Table:
@@ -159,6 +166,21 @@ def _refused(nodes: Sequence[NodeStatus], now: datetime) -> Table:
                 Text(" ".join(port.pods) or "-"),
                 ago(port.since, now),
             )
+    return table
+
+
+def _drops(drops: Sequence[PodDropped]) -> Table:
+    from rich.text import Text  # noqa: PLC0415
+
+    table = _table("Pod", "Node", "Direction", "Packets", "Policies")
+    for each in drops[:_MOST_DROPS]:
+        table.add_row(
+            Text(each.pod),
+            Text(each.node),
+            Text(each.direction),
+            str(each.packets),
+            Text(" ".join(each.policies)),
+        )
     return table
 
 
