@@ -37,7 +37,7 @@ _INSTRUCTIONS_AT = 28
 """Where a flow's instructions begin after the head of its update, if its match is empty."""
 _APPLY_ACTIONS = 4
 _SET_FIELD = 25
-_REG0 = 0x00010004
+_SERIAL_FIELD = 0x00010C04
 """The OXM header of the register in which the stamp bears its serial number."""
 
 _RECEIVE_BYTES = 1 << 16
@@ -160,7 +160,7 @@ def _serial(instructions: bytes) -> int:
     kind, _ = _ITEM.unpack_from(instructions)
     action, _ = _ITEM.unpack_from(instructions, 8)
     field, value = struct.unpack_from("!II", instructions, 12)
-    if (kind, action, field) != (_APPLY_ACTIONS, _SET_FIELD, _REG0):
+    if (kind, action, field) != (_APPLY_ACTIONS, _SET_FIELD, _SERIAL_FIELD):
         return 0
     return int(value)
 

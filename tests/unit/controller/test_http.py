@@ -192,9 +192,8 @@ def test_a_client_that_says_nothing_does_not_hold_up_the_end():
 
 def test_an_address_that_is_taken():
     made = Controller()
-    with made.server:
-        with pytest.raises(OSError, match="in use"):
-            HttpServer(made.server.address, made.sources)
+    with made.server, pytest.raises(OSError, match="in use"):
+        HttpServer(made.server.address, made.sources)
 
 
 def test_ipv6():
