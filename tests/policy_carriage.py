@@ -61,12 +61,13 @@ class Carriage:
     world: World
     flows: dict[str, Iterable[Flow]]
     trackers: dict[str, Connections] = field(default_factory=dict)
+    switches: dict[str, Switch] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.ports = {
             name: {p.ofport: p for p in ports_of(self.world, name)} for name in self.world.nodes
         }
-        self.switches = {
+        self.switches = self.switches or {
             name: Switch(flows, [GATEWAY_OFPORT, TUNNEL_OFPORT, *self.ports[name]])
             for name, flows in self.flows.items()
         }

@@ -42,9 +42,7 @@ def becoming(before: World, after: World) -> list[Event]:
 
 def plugging(world: World) -> list[Event]:
     """Ports of every node that come, in the order of the switch's telling."""
-    return [
-        lambda n, name=name: n.set_ports(name, ports_of(world, name)) for name in world.nodes
-    ]
+    return [lambda n, name=name: n.set_ports(name, ports_of(world, name)) for name in world.nodes]
 
 
 class Followed:
