@@ -18,6 +18,7 @@ from ovsnet.cli.status import ago
 from ovsnet.controller.status import (
     BelievedPort,
     NodeStatus,
+    PodDropped,
     RefusedPort,
     Revision,
     Status,
@@ -89,6 +90,29 @@ def test_all_is_well(serve):
     assert "10.1.2.3 fd00::3" in result.output
     assert "20 Pod objects" in result.output
     assert result.output.endswith("all is well\n")
+
+
+def test_drops_are_shown_on_request_those_with_the_most_first(serve):
+    drops = tuple(
+        PodDropped(f"shop/web-{n}", "n1", "ingress", ("shop/deny[all]", "shop/b"), 1000 - n)
+        for n in range(23)
+    )
+    document = changed(WELL, drops=drops)
+    assert "web-0" not in shown(serve, document).output
+    result = shown(serve, document, "--drops")
+    assert result.exit_code == 0
+    assert [line.split() for line in result.output.splitlines() if "shop/web-0 " in line] == [
+        ["shop/web-0", "n1", "ingress", "1000", "shop/deny[all]", "shop/b"]
+    ]
+    assert "shop/web-19" in result.output
+    assert "shop/web-20" not in result.output
+    assert "and 3 more: --json has all" in result.output
+    told = json.loads(shown(serve, document, "--drops", "--json").output)["drops"]
+    assert [each["packets"] for each in told] == [1000 - n for n in range(23)]
+
+
+def test_no_drops(serve):
+    assert "Dropped by policy\nnothing\n" in shown(serve, WELL, "--drops").output
 
 
 @pytest.mark.parametrize(
