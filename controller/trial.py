@@ -228,7 +228,9 @@ def _doubts(way: Way) -> Iterator[str]:
             f"({foreign.reason})"
         )
     for hop in way.hops:
-        if hop.step.rivals:
+        taken = hop.step.flow
+        # Several rules that allow one connection are rivals that do the same.
+        if any(r is None or taken is None or r.actions != taken.actions for r in hop.step.rivals):
             table = hop.step.table.text
             yield f"{hop.node} holds flows in {table} of which any may take the packet"
 
