@@ -1,4 +1,4 @@
-"""A real sandbox for the tests of this package, and what they do to it.
+"""A real sandbox for tests, and what they do to it.
 
 Everything runs as users run it: API server, controller, agents and kubelet stand-ins are processes
 of their own, pods are namespaces set up through the plugin. Only the API server is started through
@@ -27,6 +27,7 @@ from typing import Any
 from places import SECONDS, Place, PodPlace, pod_place, wait_for
 from programs import AGENT_THAT_DIES, API_SERVER_WITH_CHOSEN_UIDS, UID_ANNOTATION
 
+from ovsnet.model import ContainerPort
 from ovsnet.names import RESERVED_PORTS
 from ovsnet.sandbox import agent, cluster, fabric, netns, node, plan, process, state, teardown
 from ovsnet.sandbox.kubelet.sandboxes import Sandbox, Stage, Store, Target
@@ -34,6 +35,8 @@ from ovsnet.sandbox.layout import CONTROL, FABRIC, NETNS_DIRECTORY, OUTSIDE, Lay
 
 _WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 NAMESPACE = "lab"
+PORTS = (ContainerPort("http", 80, "TCP"), ContainerPort("echo", 80, "UDP"))
+"""What a pod declares unless told otherwise."""
 
 
 class CommandError(Exception):
@@ -129,15 +132,25 @@ class Lab:
         node_name: str,
         namespace: str = NAMESPACE,
         uid: str = "",
-        port: int | None = 80,
+        *,
+        labels: Mapping[str, str] | None = None,
+        ports: Iterable[ContainerPort] = PORTS,
+        host_network: bool = False,
     ) -> dict[str, Any]:
-        ports = [{"containerPort": port, "protocol": p} for p in ("TCP", "UDP") if port]
+        declared = [
+            {"name": p.name, "containerPort": p.port, "protocol": p.protocol} for p in ports
+        ]
         pod = {
-            "metadata": {"name": name, "annotations": {UID_ANNOTATION: uid} if uid else {}},
+            "metadata": {
+                "name": name,
+                "labels": dict(labels or {}),
+                "annotations": {UID_ANNOTATION: uid} if uid else {},
+            },
             "spec": {
                 "nodeName": node_name,
+                "hostNetwork": host_network,
                 "terminationGracePeriodSeconds": 0,
-                "containers": [{"name": "main", "image": "none", "ports": ports}],
+                "containers": [{"name": "main", "image": "none", "ports": declared}],
             },
         }
         made: dict[str, Any] = self.api("POST", f"/api/v1/namespaces/{namespace}/pods", pod)
@@ -160,6 +173,7 @@ class Lab:
     def running(
         self, names: Sequence[str], namespace: str = NAMESPACE, seconds: float = 60
     ) -> dict[str, PodPlace]:
+        """Wait until these pods run. Those of the host's network have no place of their own."""
         if not names:
             return {}
 
@@ -175,7 +189,8 @@ class Lab:
 
         found = wait_for(all_run, f"pods {', '.join(names)[:200]} to run", seconds)
         sandboxes = {s.target.uid: s for n in self.nodes for s in self.sandboxes(n)}
-        return {name: pod_place(item, sandboxes) for name, item in found.items()}
+        own = (name for name, item in found.items() if not item["spec"].get("hostNetwork"))
+        return {name: pod_place(found[name], sandboxes) for name in own}
 
     def delete_pods(self, names: Iterable[str], namespace: str = NAMESPACE) -> None:
         """Delete pods and wait until nothing of them is in the API."""

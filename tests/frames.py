@@ -7,7 +7,8 @@ RFC 791 (IPv4), 8200 (IPv6), 768 (UDP), 9293 (TCP), 792 and 4443 (ICMP), 826 (AR
 from __future__ import annotations
 
 import struct
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import NamedTuple
 
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
@@ -15,6 +16,39 @@ BROADCAST = "ff:ff:ff:ff:ff:ff"
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 MORE_FRAGMENTS = 0x2000
 DONT_FRAGMENT = 0x4000
+
+
+class Ends(NamedTuple):
+    """Who speaks to whom in a packet; the ports of a protocol without ports are 0."""
+
+    protocol: int
+    source: IPv4Address | IPv6Address
+    source_port: int
+    target: IPv4Address | IPv6Address
+    target_port: int
+
+    @property
+    def reversed(self) -> Ends:
+        """Those of the answer."""
+        protocol, source, source_port, target, target_port = self
+        return Ends(protocol, target, target_port, source, source_port)
+
+
+def ends(frame: bytes) -> Ends | None:
+    """The ends of the IP packet in a frame, None if there is none. No IPv6 extension headers."""
+    kind, packet = int.from_bytes(frame[12:14], "big"), frame[14:]
+    if kind == IPV4 and len(packet) >= 20:
+        protocol, source, target = packet[9], packet[12:16], packet[16:20]
+        payload = packet[4 * (packet[0] & 15) :]
+    elif kind == IPV6 and len(packet) >= 40:
+        protocol, source, target = packet[6], packet[8:24], packet[24:40]
+        payload = packet[40:]
+    else:
+        return None
+    ports = (0, 0)
+    if protocol in (TCP, UDP) and len(payload) >= 4:
+        ports = struct.unpack_from("!HH", payload)
+    return Ends(protocol, ip_address(source), ports[0], ip_address(target), ports[1])
 
 
 def mac(text: str) -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from places import wait_for
 from sandbox_lab import CommandError, Lab
 
-from ovsnet.api import NODE, POD
+from ovsnet.api import KINDS, NAMESPACE, NETWORK_POLICY, NODE, POD
 from ovsnet.api.decode import read_page
 from ovsnet.controller.belief import Port
 from ovsnet.controller.network import Network
@@ -21,9 +21,12 @@ from ovsnet.controller.openflow.encode import fingerprint
 from ovsnet.flows.flow import Flow
 from ovsnet.flows.stamp import STAMP_KEY, serial_of, stamp_flow
 from ovsnet.flows.text import ParsedFlow, parse_flow
+from ovsnet.names import Table
+from ovsnet.policy.world import World
 
 _PORT = re.compile(r"^ (\d+|LOCAL)\(([^)]+)\): addr:([0-9a-f:]{17})", re.MULTILINE)
 _LOCAL = 0xFFFFFFFE
+_DUMP = ("ovs-ofctl", "-O", "OpenFlow15", "--names", "dump-flows")
 
 
 def ports(lab: Lab, node: str) -> frozenset[Port]:
@@ -41,7 +44,7 @@ def dump(lab: Lab, node: str, strange: list[str] | None = None) -> list[ParsedFl
     Lines that cannot be a flow of ours, for their table say, are appended to `strange`.
     """
     numbers = {port.name: port.ofport for port in ports(lab, node)}
-    text = lab.ovs(node, "ovs-ofctl", "-O", "OpenFlow15", "--names", "dump-flows", "br-int")
+    text = lab.ovs(node, *_DUMP, "br-int")
     flows = []
     for line in text.splitlines():
         if "actions=" not in line:
@@ -69,21 +72,35 @@ class Comparison:
         return not (self.missing or self.unexpected or self.foreign or self.twice)
 
 
+def world(lab: Lab) -> World:
+    """Everything that decides about traffic, as the API server has it."""
+    found = {}
+    for kind in KINDS:
+        read = read_page(kind, lab.api_bytes("GET", kind.path)).objects
+        found[kind] = [each.value for each in read if each.value is not None]
+    return World.of(found[NAMESPACE], found[POD], found[NODE], found[NETWORK_POLICY])
+
+
+def network(lab: Lab) -> Network:
+    """A network that was told of all objects once, and of the ports of the lab's switches."""
+    made, told = Network(fingerprint), world(lab)
+    made.set_nodes(told.nodes.values())
+    made.set_namespaces(told.namespaces.values())
+    made.set_policies(told.policies.values())
+    made.set_pods(told.pods.values())
+    for name in made.nodes.keys() & set(lab.nodes):
+        made.set_ports(name, ports(lab, name))
+    return made
+
+
 def desired(lab: Lab) -> dict[str, frozenset[Flow]]:
     """Every node's flows, stamp included, computed from the API's objects and switches' ports."""
-    network = Network(fingerprint)
-    nodes = read_page(NODE, lab.api_bytes("GET", NODE.path)).objects
-    pods = read_page(POD, lab.api_bytes("GET", POD.path)).objects
-    network.set_nodes([read.value for read in nodes if read.value is not None])
-    network.set_pods([read.value for read in pods if read.value is not None])
-    flows = {}
-    for name in network.nodes:
-        if name not in lab.nodes:
-            continue
-        network.set_ports(name, ports(lab, name))
-        ledger = network.ledger(name)
-        flows[name] = frozenset(ledger.flows.values()) | {stamp_flow(ledger.digest)}
-    return flows
+    made = network(lab)
+    ledgers = {name: made.ledger(name) for name in made.nodes if name in lab.nodes}
+    return {
+        name: frozenset(ledger.flows.values()) | {stamp_flow(ledger.digest)}
+        for name, ledger in ledgers.items()
+    }
 
 
 def _without_serial(flow: Flow) -> Flow:
@@ -125,7 +142,9 @@ def expect_exact_flows(lab: Lab, seconds: float = 20) -> None:
 
 def stamp(lab: Lab, node: str) -> int | None:
     """The digest that a switch carries."""
-    cookies = [each.flow.cookie for each in dump(lab, node) if each.flow.key == STAMP_KEY]
+    lines = lab.ovs(node, *_DUMP, "br-int", f"table={Table.STAMP:d}").splitlines()
+    flows = [parse_flow(line, {}).flow for line in lines if "actions=" in line]
+    cookies = [flow.cookie for flow in flows if flow.key == STAMP_KEY]
     return cookies[0] if len(cookies) == 1 else None
 
 

@@ -1,0 +1,61 @@
+"""Sandboxes of a run of tests: made when they are needed, taken down whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from places import PodPlace
+from sandbox_lab import Lab
+
+from ovsnet.sandbox.layout import RUN_DIRECTORY
+
+
+@contextlib.contextmanager
+def sandbox(kind: str, letter: str, nodes: int, *extra: str) -> Iterator[Lab]:
+    """A sandbox called by its kind, this process and a letter; `extra` are as in `Lab`."""
+    if os.geteuid() != 0:
+        pytest.skip("a sandbox needs root")
+    _clear_the_dead(kind)
+    lab = Lab(f"{kind}{os.getpid()}{letter}", extra)
+    try:
+        lab.up(nodes)
+        yield lab
+    finally:
+        lab.down()
+
+
+def _clear_the_dead(kind: str) -> None:
+    """Take down what test runs have left that were killed."""
+    for path in RUN_DIRECTORY.glob(f"{kind}*"):
+        pid = path.name.removeprefix(kind)[:-1]
+        if pid.isdecimal() and not Path("/proc", pid).exists():
+            Lab(path.name).down()
+
+
+@contextlib.contextmanager
+def ended_by_a_signal() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does, so that sandboxes are taken down."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def introduce(pods: Iterable[PodPlace]) -> None:
+    """Let pods of different nodes speak to each other once.
+
+    Userspace Open vSwitch loses the first packet to a node whose link-layer address it does not
+    know yet; the tests are about all the others.
+    """
+    known = list(pods)
+    for source in known:
+        for target in known:
+            if source.node != target.node:
+                ping = ("ping", "-n", "-c", "5", "-i", "0.05", "-W", "1", target.address(4))
+                source.run(*ping, check=False)
