@@ -34,6 +34,7 @@ from ovsnet.flows.flow import (
     Term,
 )
 from ovsnet.flows.registers import DESTINATION, OUT_PORT, REGISTERS, SOURCE, Register, Side
+from ovsnet.flows.terms import ct_state
 from ovsnet.flows.text import PortNames, print_actions, print_match
 from ovsnet.flows.text.names import PORTS
 from ovsnet.names import (
@@ -59,15 +60,16 @@ _NEIGHBOUR_MESSAGES = {
     136: "neighbour advertisements",
     137: "redirects",
 }
+_ORIGINAL = frozenset(Field(number) for number in range(Field.CT_NW_SRC, Field.CT_TP_DST + 1))
+_KNOWN = ct_state(CtState.TRK, CtState.INV)
 _ARP_MESSAGES = {1: "ARP requests", 2: "ARP replies"}
 _FIELDS = {
-    Field.CT_NW_SRC: "of a connection from",
+    Field.CT_NW_SRC: "of a connection that began at",
+    Field.CT_IPV6_SRC: "of a connection that began at",
     Field.CT_NW_DST: "of a connection to",
-    Field.CT_IPV6_SRC: "of a connection from",
     Field.CT_IPV6_DST: "of a connection to",
-    Field.CT_NW_PROTO: "of a connection by",
-    Field.CT_TP_SRC: "of a connection from port",
-    Field.CT_TP_DST: "of a connection to port",
+    Field.CT_TP_SRC: "from its port",
+    Field.CT_TP_DST: "to its port",
     Field.ETH_SRC: "source MAC",
     Field.ETH_DST: "destination MAC",
     Field.IPV4_SRC: "source",
@@ -149,6 +151,9 @@ def packets_words(match: Match, ports: PortNames) -> str:
     """Which packets a match is for."""
     exact = {term.field: term.value for term in match if term.mask is None}
     subject, said = _subject(exact)
+    if any(term.field in _ORIGINAL for term in match):
+        # That the tracker knows the connection goes without saying where its ends are told.
+        match = tuple(term for term in match if term != _KNOWN)
     rest = [_condition(term, ports) for term in match if term.field not in said]
     return ", ".join([subject, *rest])
 
@@ -188,6 +193,8 @@ def _condition(term: Term, ports: PortNames) -> str:
         return f"in by {where}"
     if field is Field.CT_STATE:
         return _connection(value, field.full if mask is None else mask)
+    if field is Field.CT_NW_PROTO and mask is None and value in _PROTOCOLS:
+        return f"of a connection by {_PROTOCOLS[IpProto(value)]}"
     if field is Field.CONJ_ID:
         return f"every clause of conjunction {_value(field, value, mask)} holds"
     noted = _notes(field, value, field.full if mask is None else mask, ports)

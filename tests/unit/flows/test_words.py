@@ -98,6 +98,21 @@ def reading(text, ports=None):
             "on to egress_default",
         ),
         (
+            "table=8,ct_state=-inv+trk,ip,ct_nw_src=10.1.2.3 actions=conjunction(9,1/2)",
+            "IPv4 packets, of a connection that began at 10.1.2.3",
+            "clause 1 of 2 of conjunction 9 holds",
+        ),
+        (
+            "table=12,ct_state=-inv+trk,ipv6,ct_nw_proto=6,ct_tp_dst=80 actions=conjunction(9,2/2)",
+            "IPv6 packets, of a connection by TCP, to its port 80",
+            "clause 2 of 2 of conjunction 9 holds",
+        ),
+        (
+            "table=12,ct_state=-inv+trk,ip,ct_nw_proto=17,ct_tp_dst=0x1f90/0xfffc actions=drop",
+            "IPv4 packets, of a connection by UDP, to its port 0x1f90/0xfffc",
+            "dropped",
+        ),
+        (
             "table=15 actions=output:NXM_NX_REG1[]",
             "all packets",
             "sent out of the port in out-port",
