@@ -199,6 +199,17 @@ def test_new_labels_of_a_pod_and_of_a_namespace_change_what_is_allowed():
     }
 
 
+def test_a_rule_that_means_a_lone_pod_itself_changes_nothing():
+    before = cluster(policy("shop/db", "app=db", ingress=[]))
+    after = cluster(policy("shop/db", "app=db", ingress=[rule([peer("app=db")])]))
+    assert difference(before, after) == Difference()
+    twin = pod("shop/twin", "app=db", node=1, host=9)
+    two = [replace(world, pods=world.pods | {twin.ref: twin}) for world in (before, after)]
+    assert lines(difference(*two).allowed) == {
+        f"shop/db shop/twin > shop/db shop/twin v46: {EVERYTHING}"
+    }
+
+
 def test_pods_that_lose_each_other_are_at_both_ends_of_one_change():
     found = difference(
         cluster(), cluster(policy("shop/closed", ingress=[rule([peer(None, "team=b")])]))
