@@ -18,7 +18,7 @@ from ovsnet.cni.control import ControlError
 from ovsnet.cni.stampwatch import Stamp, WatchError
 
 _log = logs.get("settling")
-_CONNECT_AGAIN = 0.25
+_CONNECT_AGAIN = 0.1
 
 
 class Watch(Protocol):
