@@ -250,7 +250,9 @@ def _selectors(pool):
     equal = [Selector(labels=(pair,)) for pair in pairs]
     compared = [Selector(expressions=(requirement,)) for requirement in requirements]
     mixed = [Selector((pair,), (requirement,)) for pair in pairs for requirement in requirements]
-    double = [Selector(labels=tuple(sorted(two))) for two in combinations(pairs, 2)]
+    double = [
+        Selector(labels=tuple(sorted(two))) for two in combinations(pairs, 2) if len(dict(two)) > 1
+    ]
     double += [Selector(expressions=tuple(sorted(two))) for two in combinations(requirements, 2)]
     pools = [[Selector()], equal, compared, [*mixed, *double]]
     return st.sampled_from(pools).flatmap(st.sampled_from)

@@ -6,26 +6,25 @@ The API server drops fields that it does not know, but it may know more of them 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ovsnet.model import Fault
 
 _LONGEST = 60
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,59}")
-_NOTHING: Mapping[str, Any] = {}
 
 
 def members(
     value: object, path: str, known: Collection[str], faults: list[Fault]
-) -> Mapping[str, Any]:
-    """An object's fields; a fault if it is none, and for each field that is not among the known.
+) -> Mapping[str, Any] | None:
+    """An object's fields, None if it is no object; a fault for that, and for each unknown field.
 
     A field is read with `get`: one that is null is absent, as Go reads it.
     """
     if not isinstance(value, dict):
         faults.append(Fault(path, f"{shown(value)}: expected an object"))
-        return _NOTHING
+        return None
     for name in value:
         if name not in known:
             place = f"{path}.{name}" if _PLAIN.fullmatch(name) else f"{path}[{shown(name)}]"
@@ -33,15 +32,13 @@ def members(
     return value
 
 
-def entries(value: object, path: str, faults: list[Fault]) -> Iterator[tuple[str, Any]]:
-    """A list's items with their paths; none if it is null, none and a fault if it is no list."""
-    if value is None:
-        return
-    if not isinstance(value, list):
+def entries(value: object, path: str, faults: list[Fault]) -> list[Any]:
+    """A list's items; none if it is null, none and a fault if it is no list."""
+    if isinstance(value, list):
+        return value
+    if value is not None:
         faults.append(Fault(path, f"{shown(value)}: expected a list"))
-        return
-    for index, item in enumerate(value):
-        yield f"{path}[{index}]", item
+    return []
 
 
 def shown(value: object) -> str:

@@ -42,6 +42,8 @@ _DIRECTIONS: Final = {str(direction): direction for direction in Direction}
 _PROTOCOLS: Final = {str(protocol): protocol for protocol in Protocol}
 _CIDR: Final = re.compile(r"[^%/]+/(?:0|[1-9][0-9]{0,2})")
 _PORT_NAME: Final = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(?:-[a-z0-9]+)*")
+_NOTHING: Final = PolicyRule((), ())
+_UNREADABLE: Final[Mapping[str, Any]] = {"policyTypes": list(_DIRECTIONS)}
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 
 _decode = msgspec.json.Decoder().decode
@@ -93,15 +95,11 @@ def networkpolicy(wire: WireNetworkPolicy) -> Converted[model.NetworkPolicy]:
 def _spec(raw: msgspec.Raw, faults: list[Fault]) -> Mapping[str, Any]:
     try:
         value = _decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         faults.append(Fault("spec", f"cannot be read: {error}"))
-        value = {"policyTypes": list(_DIRECTIONS)}
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        faults.append(Fault("spec", f"{shown(value)}: expected an object"))
-        return {"policyTypes": list(_DIRECTIONS)}
-    return members(value, "spec", _SPEC, faults)
+        return _UNREADABLE
+    fields = members({} if value is None else value, "spec", _SPEC, faults)
+    return _UNREADABLE if fields is None else fields
 
 
 def _pods(value: object, faults: list[Fault]) -> Selector:
@@ -116,11 +114,11 @@ def _directions(spec: Mapping[str, Any], faults: list[Fault]) -> frozenset[Direc
     """The directions of `policyTypes`; without it those that the API defaults to."""
     before = len(faults)
     found: set[Direction] = set()
-    for path, text in entries(spec.get("policyTypes"), "spec.policyTypes", faults):
+    for i, text in enumerate(entries(spec.get("policyTypes"), "spec.policyTypes", faults)):
         direction = _DIRECTIONS.get(text) if isinstance(text, str) else None
         if direction is None:
             expected = f"expected one of {', '.join(_DIRECTIONS)}"
-            faults.append(Fault(path, f"{shown(text)}: {expected}"))
+            faults.append(Fault(f"spec.policyTypes[{i}]", f"{shown(text)}: {expected}"))
         else:
             found.add(direction)
     if len(faults) > before:
@@ -136,18 +134,21 @@ def _rules(
     spec: Mapping[str, Any], direction: Direction, faults: list[Fault]
 ) -> tuple[PolicyRule, ...]:
     name = direction.lower()
-    found = entries(spec.get(name), f"spec.{name}", faults)
-    return tuple(_rule(item, path, direction, faults) for path, item in found)
+    path = f"spec.{name}"
+    found = entries(spec.get(name), path, faults)
+    return tuple([_rule(r, f"{path}[{i}]", direction, faults) for i, r in enumerate(found)])
 
 
 def _rule(value: object, path: str, direction: Direction, faults: list[Fault]) -> PolicyRule:
     before = len(faults)
     fields = members(value, path, _RULE[direction], faults)
+    if fields is None:
+        return _NOTHING
     understood = len(faults) == before
     name = _PEERS[direction]
     peers = _parts(fields.get(name), f"{path}.{name}", _peer, faults)
     ports = _parts(fields.get("ports"), f"{path}.ports", _port, faults)
-    return PolicyRule(peers, ports) if understood else PolicyRule((), ())
+    return PolicyRule(peers, ports) if understood else _NOTHING
 
 
 def _parts(
@@ -159,13 +160,16 @@ def _parts(
     """The parts of a list that are understood; None, which is any, if it is absent or empty."""
     if value is None or value == []:
         return None
-    found = (read(item, place, faults) for place, item in entries(value, path, faults))
-    return tuple(part for part in found if part is not None)
+    items = entries(value, path, faults)
+    parts = [read(item, f"{path}[{i}]", faults) for i, item in enumerate(items)]
+    return tuple([part for part in parts if part is not None])
 
 
 def _peer(value: object, path: str, faults: list[Fault]) -> PolicyPeer | None:
     before = len(faults)
     fields = members(value, path, _PEER, faults)
+    if fields is None:
+        return None
     pods, namespaces, block = (fields.get(name) for name in _PEER)
     selecting = pods is not None or namespaces is not None
     if block is not None and selecting:
@@ -182,9 +186,12 @@ def _peer(value: object, path: str, faults: list[Fault]) -> PolicyPeer | None:
 
 def _block(value: object, path: str, faults: list[Fault]) -> IPBlock | None:
     fields = members(value, path, _BLOCK, faults)
+    if fields is None:
+        return None
     cidr = _network(fields.get("cidr", ""), f"{path}.cidr", faults)
     exceptions: list[IPNetwork] = []
-    for place, text in entries(fields.get("except"), f"{path}.except", faults):
+    for i, text in enumerate(entries(fields.get("except"), f"{path}.except", faults)):
+        place = f"{path}.except[{i}]"
         exception = _network(text, place, faults)
         if cidr is None or exception is None:
             continue
@@ -230,6 +237,8 @@ def _strictly_within(inner: IPNetwork, outer: IPNetwork) -> bool:
 def _port(value: object, path: str, faults: list[Fault]) -> PolicyPort | None:
     before = len(faults)
     fields = members(value, path, _PORT, faults)
+    if fields is None:
+        return None
     name = fields.get("protocol")
     protocol = Protocol.TCP if name is None else _protocol(name, f"{path}.protocol", faults)
     port = fields.get("port")

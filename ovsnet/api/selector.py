@@ -28,6 +28,8 @@ def selector(value: object, path: str, faults: list[Fault]) -> Selector:
     Selectors"). Otherwise nothing has the label, and NotIn and DoesNotExist select everything.
     """
     fields = members(value, path, _SELECTOR, faults)
+    if fields is None:
+        return Selector()
     labels: dict[str, str] = {}
     where = f"{path}.matchLabels"
     wanted = fields.get("matchLabels")
@@ -39,15 +41,19 @@ def selector(value: object, path: str, faults: list[Fault]) -> Selector:
                 labels[key] = text
     expressions: set[Requirement] = set()
     if fields.get("matchExpressions") is not None:
-        found = entries(fields["matchExpressions"], f"{path}.matchExpressions", faults)
-        read = (_requirement(item, place, faults) for place, item in found)
-        expressions.update(requirement for requirement in read if requirement is not None)
+        place = f"{path}.matchExpressions"
+        for i, item in enumerate(entries(fields["matchExpressions"], place, faults)):
+            requirement = _requirement(item, f"{place}[{i}]", faults)
+            if requirement is not None:
+                expressions.add(requirement)
     return _shared(tuple(sorted(labels.items())), tuple(sorted(expressions)))
 
 
 def _requirement(value: object, path: str, faults: list[Fault]) -> Requirement | None:
     before = len(faults)
     fields = members(value, path, _REQUIREMENT, faults)
+    if fields is None:
+        return None
     key = fields.get("key", "")
     _is_key(key, f"{path}.key", faults)
     name = fields.get("operator", "")
@@ -55,10 +61,11 @@ def _requirement(value: object, path: str, faults: list[Fault]) -> Requirement |
     if operator is None:
         expected = f"expected one of {', '.join(_OPERATORS)}"
         faults.append(Fault(f"{path}.operator", f"{shown(name)}: {expected}"))
+    place = f"{path}.values"
     values = [
         text
-        for place, text in entries(fields.get("values"), f"{path}.values", faults)
-        if _is_value(text, place, faults)
+        for i, text in enumerate(entries(fields.get("values"), place, faults))
+        if _is_value(text, f"{place}[{i}]", faults)
     ]
     if len(faults) > before or operator is None:
         return None
