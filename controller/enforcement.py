@@ -26,6 +26,7 @@ from ovsnet.flows.flow import Block, Owner, OwnerKind, block
 from ovsnet.flows.policy import isolated
 from ovsnet.model import Direction, NetworkPolicy, PodRef, PolicyRef, Protocol, RuleRef
 
+_ALL = frozenset(map(str, Protocol))
 _RANK_BITS = 8
 _HASH_OCTETS = 3
 
@@ -376,15 +377,12 @@ def _isolations(policy: NetworkPolicy | None) -> set[tuple[Group, Direction]]:
 def _declared(member: Member | None) -> Iterator[tuple[PortName, int]]:
     """The named ports of a pod, each once."""
     if member is None:
-        return iter(())
-    known = {str(protocol): protocol for protocol in Protocol}
-    return iter(
-        {
-            (PortName(known[port.protocol], port.name), port.port)
-            for port in member.ports
-            if port.name and port.protocol in known
-        }
-    )
+        return
+    ports = (p for p in member.ports if p.name and p.protocol in _ALL)
+    for name in {PortName(Protocol(p.protocol), p.name) for p in ports}:
+        number = name.number(member)
+        if number is not None:
+            yield name, number
 
 
 def _rules_text(rules: Iterable[RuleRef]) -> str:

@@ -36,13 +36,14 @@ class PortName(NamedTuple):
     protocol: Protocol
     name: str
 
-    def numbers(self, member: Member) -> frozenset[int]:
-        """The numbers that a pod declares under the name; hardly ever more than one."""
-        return frozenset(
-            port.port
-            for port in member.ports
-            if port.name == self.name and port.protocol == self.protocol
-        )
+    def number(self, member: Member) -> int | None:
+        """The number that a pod declares under the name. A name is declared once in a pod; were
+        there two, the first one would count.
+        """
+        for port in member.ports:
+            if port.name == self.name and port.protocol == self.protocol:
+                return port.port
+        return None
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -109,7 +110,7 @@ class Grant(msgspec.Struct, frozen=True):
 
     def _if_named(self, named: PortName, member: Member) -> tuple[IPAddress, ...]:
         assert self.ports is not None
-        return member.addresses if self.ports[0].first in named.numbers(member) else ()
+        return member.addresses if self.ports[0].first == named.number(member) else ()
 
     def digest(self) -> bytes:
         """16 octets that depend on all that it says and on nothing else."""

@@ -113,13 +113,13 @@ FLOW_BREAKS = {
     ("Exists holds always", "Exists"): requirement(Operator.EXISTS, True),
     ("DoesNotExist holds always", "DoesNotExist"): requirement(Operator.DOES_NOT_EXIST, True),
     ("port names mean nothing", "a name, ingress"): replaced(
-        grants.PortName, "numbers", lambda _: lambda self, member: frozenset()
+        grants.PortName, "number", lambda _: lambda self, member: None
     ),
     ("port names do not look at the protocol", "a name of a protocol"): replaced(
         grants.PortName,
-        "numbers",
+        "number",
         lambda _: (
-            lambda self, member: frozenset(p.port for p in member.ports if p.name == self.name)
+            lambda self, member: next((p.port for p in member.ports if p.name == self.name), None)
         ),
     ),
     ("a peer without namespaceSelector is of any namespace", "pods of the own namespace"): replaced(
