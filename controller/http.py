@@ -15,15 +15,25 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from ovsnet.controller.listener import JSON, Handler, Listener, errors, refusal
-from ovsnet.controller.questions import Question, QuestionError, UnableError, read_question
+from ovsnet.controller.questions import (
+    Proposal,
+    Question,
+    QuestionError,
+    UnableError,
+    read_proposal,
+    read_question,
+)
+
+_MOST_OCTETS = 1 << 26
+"""Of what is planned: more than all policies of a large cluster."""
 
 
 class Sources(msgspec.Struct, frozen=True):
     """Where the answers come from.
 
     `healthy` and `ready` return None, or what is wrong in words. Healthy means that the process
-    does its work; ready, that it also knows the cluster. `why` may raise `QuestionError` and
-    `UnableError`.
+    does its work; ready, that it also knows the cluster. `why` and `plan` may raise
+    `QuestionError` and `UnableError`.
     """
 
     status: Callable[[], msgspec.Struct]
@@ -32,10 +42,13 @@ class Sources(msgspec.Struct, frozen=True):
     healthy: Callable[[], str | None]
     ready: Callable[[], str | None]
     why: Callable[[Question], msgspec.Struct]
+    plan: Callable[[Proposal], msgspec.Struct]
 
 
 class HttpServer(Listener):
-    """Serves GET /status, /owners, /why, /metrics, /healthz and /readyz while its context lasts."""
+    """Serves GET /status, /owners, /why, /metrics, /healthz, /readyz, and POST /plan, while its
+    context lasts.
+    """
 
     def __init__(self, address: tuple[str, int], sources: Sources) -> None:
         """Bind to `address`; port 0 takes a free one.
@@ -48,7 +61,7 @@ class HttpServer(Listener):
 
 def application(sources: Sources) -> web.Application:
     """The routes, and errors as JSON."""
-    app = web.Application(middlewares=[errors, _questions])
+    app = web.Application(middlewares=[errors, _questions], client_max_size=_MOST_OCTETS)
 
     async def status(_: web.Request) -> web.Response:
         return await _json(lambda: msgspec.json.encode(sources.status()))
@@ -59,6 +72,10 @@ def application(sources: Sources) -> web.Application:
     async def why(request: web.Request) -> web.Response:
         question = read_question(request.query)
         return await _json(lambda: msgspec.json.encode(sources.why(question)))
+
+    async def plan(request: web.Request) -> web.Response:
+        body = await request.read()
+        return await _json(lambda: msgspec.json.encode(sources.plan(read_proposal(body))))
 
     async def metrics(request: web.Request) -> web.Response:
         encode, kind = choose_encoder(request.headers.get("Accept", ""))
@@ -73,6 +90,7 @@ def application(sources: Sources) -> web.Application:
 
     for handler in (status, owners, why, metrics, healthz, readyz):
         app.router.add_get(f"/{handler.__name__}", handler)
+    app.router.add_post("/plan", plan)
     return app
 
 

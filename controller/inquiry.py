@@ -19,7 +19,9 @@ from ovsnet.controller.ends import End
 from ovsnet.controller.loop import Question as LoopQuestion
 from ovsnet.controller.network import Network
 from ovsnet.controller.passage import Held
-from ovsnet.controller.questions import Question, UnableError
+from ovsnet.controller.plan import Plan
+from ovsnet.controller.planning import Connections, plan
+from ovsnet.controller.questions import Proposal, Question, UnableError
 from ovsnet.controller.tickets import Dump, Tickets
 from ovsnet.controller.verdict import Case, case, switches, verdict
 from ovsnet.controller.why import Why
@@ -38,6 +40,11 @@ _ATTEMPTS: Final = 5
 _PAUSE: Final = 0.2
 
 T = TypeVar("T")
+
+
+def _nobody(nodes: Iterable[str]) -> dict[str, str]:
+    """The live connections of nodes where no agent can be asked."""
+    return dict.fromkeys(nodes, "there is no way to ask its agent")
 
 
 class LoopThread(Protocol):
@@ -64,18 +71,24 @@ class _Moment(msgspec.Struct, frozen=True):
 
 
 class Inquiry:
-    """Answers questions. `tickets` must be shown every result of the brain."""
+    """Answers questions.
+
+    `tickets` must be shown every result of the brain. `connections` asks nodes for their live
+    connections.
+    """
 
     def __init__(
         self,
         brain: Brain,
         loop: LoopThread,
         tickets: Tickets,
+        connections: Connections = _nobody,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._brain = brain
         self._loop = loop
         self._tickets = tickets
+        self._connections = connections
         self._pause = pause
 
     def in_loop(self, work: Callable[[], T]) -> T:
@@ -122,6 +135,14 @@ class Inquiry:
         )
         remarks = (f"the switch of {node} does not have its latest flows" for node in moment.behind)
         return msgspec.structs.replace(found, remarks=(*found.remarks, *remarks))
+
+    def plan(self, proposal: Proposal) -> Plan:
+        """What policies would change if they were applied, or deleted. Changes nothing.
+
+        Raises:
+            UnableError: the cluster is not known yet, or the controller is too busy.
+        """
+        return plan(self._at_once(self._snapshot), proposal, self._connections)
 
     def _at_once(self, work: Callable[[], T]) -> T:
         try:

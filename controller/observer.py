@@ -115,6 +115,7 @@ class Observer:
             healthy=healthy,
             ready=ready,
             why=inquiry.why,
+            plan=inquiry.plan,
         )
         with HttpServer(address, sources):
             yield

@@ -7,7 +7,9 @@ from typing import Final
 
 import msgspec
 
+from ovsnet.api import NETWORK_POLICY
 from ovsnet.flows.fields import IpProto
+from ovsnet.model import NetworkPolicy
 
 PROTOCOLS: Final[Mapping[str, tuple[IpProto, IpProto]]] = {
     "tcp": (IpProto.TCP, IpProto.TCP),
@@ -51,3 +53,43 @@ def read_question(query: Mapping[str, str]) -> Question:
     except msgspec.ValidationError as error:
         fields = ", ".join(Question.__struct_fields__)
         raise QuestionError(f"{error}; a question has {fields}") from error
+
+
+class Proposal(msgspec.Struct, frozen=True):
+    """`POST /plan`: what if these policies were applied, or deleted?"""
+
+    policies: tuple[NetworkPolicy, ...]
+    delete: bool = False
+
+
+class _WireProposal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    policies: list[msgspec.Raw]
+    delete: bool = False
+
+
+_decode_proposal = msgspec.json.Decoder(_WireProposal).decode
+
+
+def read_proposal(body: bytes) -> Proposal:
+    """The proposal from its JSON: `policies` are NetworkPolicy objects as the API has them.
+
+    Raises:
+        QuestionError: it is none, or one of the policies cannot be told apart from others.
+    """
+    try:
+        wire = _decode_proposal(body)
+    except msgspec.MsgspecError as error:
+        raise QuestionError(f"expected policies and whether to delete them: {error}") from error
+    return Proposal(tuple(map(_policy, range(len(wire.policies)), wire.policies)), wire.delete)
+
+
+def _policy(index: int, raw: msgspec.Raw) -> NetworkPolicy:
+    try:
+        found = NETWORK_POLICY.convert(NETWORK_POLICY.decode(raw))
+    except msgspec.MsgspecError as error:
+        raise QuestionError(f"policies[{index}] is no NetworkPolicy: {error}") from error
+    if found.value is None:
+        wrong = ", ".join(f"{p.field}: {p.reason}" for p in found.problems)
+        raise QuestionError(f"policies[{index}] is no NetworkPolicy: {wrong}")
+    policy: NetworkPolicy = found.value
+    return policy

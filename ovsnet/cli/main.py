@@ -22,6 +22,7 @@ class Part(msgspec.Struct, frozen=True):
 COMMANDS: Mapping[str, Part] = {
     "status": Part("ovsnet.cli.status", "status", "Show nodes, their switches and their ports."),
     "why": Part("ovsnet.cli.why", "why", "Say whether one end may reach another, and why."),
+    "plan": Part("ovsnet.cli.plan", "plan", "Say what network policies would change."),
     "explain": Part("ovsnet.cli.explain", "explain", "Put the flows of a switch into words."),
     "sandbox": Part("ovsnet.cli.sandbox", "sandbox", "Run a whole cluster on this machine."),
 }
@@ -74,5 +75,6 @@ def main() -> None:
       ovsnet sandbox kubectl get pods -A          use it
       ovsnet status                               see its nodes, switches and ports
       ovsnet why default/web default/db --port 5432    may one reach the other, by which policy
+      ovsnet plan policy.yaml                     what would change if it were applied
       ovs-ofctl dump-flows br-int | ovsnet explain     read a switch's flows
     """

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ovsnet.cli import controller
+from ovsnet.cli.tables import columns
 from ovsnet.controller.status import NodeStatus, PodDropped, Status, WatchState, read_status
 
 if TYPE_CHECKING:
@@ -101,22 +102,10 @@ def tables(nodes: Sequence[NodeStatus], now: datetime, ports: bool) -> list[tupl
     return found
 
 
-def _table(*columns: str) -> Table:
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, justify="right" if column in _NUMBERS else "left")
-    return table
-
-
-_NUMBERS = frozenset({"Flows", "Desired", "Acknowledged", "Settled", "Pods", "Refused", "Packets"})
-
-
 def _nodes(nodes: Sequence[NodeStatus], now: datetime) -> Table:
     from rich.text import Text  # noqa: PLC0415
 
-    table = _table(
+    table = columns(
         "Node", "Session", "Since", "Datapath id", "Flows", "Desired", "Acknowledged", "Settled",
         "Pods", "Refused",
     )  # fmt: skip
@@ -144,7 +133,7 @@ def _number(revision: int | None) -> str:
 def _ports(nodes: Sequence[NodeStatus]) -> Table:
     from rich.text import Text  # noqa: PLC0415
 
-    table = _table("Node", "Port", "Pod", "Addresses")
+    table = columns("Node", "Port", "Pod", "Addresses")
     for node in nodes:
         for port in node.ports:
             addresses = " ".join(port.addresses)
@@ -155,7 +144,7 @@ def _ports(nodes: Sequence[NodeStatus]) -> Table:
 def _refused(nodes: Sequence[NodeStatus], now: datetime) -> Table:
     from rich.text import Text  # noqa: PLC0415
 
-    table = _table("Node", "Port", "Address", "Reason", "Fits", "Since")
+    table = columns("Node", "Port", "Address", "Reason", "Fits", "Since")
     for node in nodes:
         for port in node.refused:
             table.add_row(
@@ -172,7 +161,7 @@ def _refused(nodes: Sequence[NodeStatus], now: datetime) -> Table:
 def _drops(drops: Sequence[PodDropped]) -> Table:
     from rich.text import Text  # noqa: PLC0415
 
-    table = _table("Pod", "Node", "Direction", "Packets", "Policies")
+    table = columns("Pod", "Node", "Direction", "Packets", "Policies")
     for each in drops[:_MOST_DROPS]:
         table.add_row(
             Text(each.pod),

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from ovsnet.cli import controller
 from ovsnet.controller.http import HttpServer, Sources
+from ovsnet.controller.plan import Plan, read_plan
 from ovsnet.controller.status import Status, read_owners, read_status
 from ovsnet.controller.why import Why
 from ovsnet.sandbox import netns
@@ -38,6 +39,7 @@ def server(namespace):
         healthy=lambda: None,
         ready=lambda: None,
         why=lambda question: Why(question.source, question.destination, "tcp", None, False),
+        plan=lambda proposal: Plan(()),
     )
     with netns.within(namespace, lambda: HttpServer(("127.0.0.1", 0), sources)) as made:
         yield made
@@ -52,3 +54,13 @@ def test_the_request_is_made_inside_and_only_there(namespace, server):
         controller.fetch(inside, "/nonsense")
     with pytest.raises(controller.UnreachableError):
         controller.fetch(controller.Target(url, "as it was given"), "/status")
+
+
+def test_what_is_sent_gets_there(namespace, server):
+    target = controller.Target(
+        f"http://127.0.0.1:{server.address[1]}", "that of the sandbox", namespace
+    )
+    body = b'{"policies": []}'
+    assert read_plan(controller.fetch(target, "/plan", body=body)) == Plan(())
+    with pytest.raises(controller.RefusedError, match="expected policies"):
+        controller.fetch(target, "/plan", body=b"7")

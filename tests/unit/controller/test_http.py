@@ -16,9 +16,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ovsnet.controller.http import HttpServer, Sources
 from ovsnet.controller.metrics import Metrics
-from ovsnet.controller.questions import QuestionError, UnableError
+from ovsnet.controller.questions import Proposal, QuestionError, UnableError
 from ovsnet.controller.status import Status, read_owners, read_status
 from ovsnet.controller.why import Why, read_why
+from ovsnet.model import Direction, NetworkPolicy
 
 STARTED = datetime(2025, 1, 31, 12, 0, tzinfo=UTC)
 DOCUMENT = Status("1.2", 3, STARTED, True, (), ())
@@ -28,6 +29,7 @@ class Controller:
     def __init__(self):
         self.metrics = Metrics.on(CollectorRegistry(), "1.2")
         self.wrong = None
+        self.planned = []
         self.status = lambda: DOCUMENT
         self.why = lambda question: Why(question.source, question.destination, "tcp", None, False)
         self.sources = Sources(
@@ -37,12 +39,13 @@ class Controller:
             healthy=lambda: None,
             ready=lambda: self.wrong,
             why=lambda question: self.why(question),  # noqa: PLW0108  tests replace it
+            plan=self.planned.append,
         )
         self.server = HttpServer(("127.0.0.1", 0), self.sources)
 
-    def ask(self, path, method="GET", **headers):
+    def ask(self, path, method="GET", body=None, **headers):
         host, port = self.server.address
-        request = urllib.request.Request(f"http://{host}:{port}{path}", method=method)
+        request = urllib.request.Request(f"http://{host}:{port}{path}", body, method=method)
         for name, value in headers.items():
             request.add_header(name, value)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -105,7 +108,8 @@ def test_another_path(controller):
     code, headers, body = controller.ask("/nodes")
     assert (code, headers["Content-Type"]) == (404, "application/json")
     assert json.loads(body)["error"] == (
-        "nothing is served at /nodes; there is /healthz, /metrics, /owners, /readyz, /status, /why"
+        "nothing is served at /nodes; there is "
+        "/healthz, /metrics, /owners, /plan, /readyz, /status, /why"
     )
 
 
@@ -137,6 +141,45 @@ def test_a_question_that_is_none(controller, query, words):
     code, _, body = controller.ask(f"/why?{query}")
     assert code == 400
     assert words in json.loads(body)["error"]
+
+
+POLICY = b"""{
+    "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+    "metadata": {"name": "deny", "namespace": "shop"},
+    "spec": {"podSelector": {}, "policyTypes": ["Egress"]}
+}"""
+
+
+def test_policies_that_are_proposed(controller):
+    code, headers, body = controller.ask("/plan", "POST", b'{"policies": [%b]}' % POLICY)
+    assert (code, headers["Content-Type"], body) == (200, "application/json", b"null\n")
+    controller.ask("/plan", "POST", b'{"policies": [], "delete": true}')
+    deny = NetworkPolicy("shop", "deny", directions=frozenset({Direction.EGRESS}))
+    assert controller.planned == [Proposal((deny,)), Proposal((), delete=True)]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "expected policies and whether to delete them"),
+        (b"[]", "expected policies and whether to delete them"),
+        (b'{"policies": 7}', "expected policies and whether to delete them"),
+        (b'{"policies": [], "now": true}', "unknown field `now`"),
+        (b'{"policies": [%b, 7]}' % POLICY, "policies[1] is no NetworkPolicy"),
+        (b'{"policies": [{"spec": {}}]}', "policies[0] is no NetworkPolicy"),
+        (b'{"policies": [{"metadata": {"name": "x"}}]}', "metadata.namespace: missing"),
+    ],
+)
+def test_a_proposal_that_is_none(controller, body, words):
+    code, _, answer = controller.ask("/plan", "POST", body)
+    assert code == 400
+    assert words in json.loads(answer)["error"]
+    assert not controller.planned
+
+
+def test_a_plan_is_only_made_of_something(controller):
+    code, headers, _ = controller.ask("/plan")
+    assert (code, headers["Allow"]) == (405, "POST")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from ovsnet.controller.loop import Loop
 from ovsnet.controller.network import Network
 from ovsnet.controller.openflow import encode
 from ovsnet.controller.openflow.events import Disconnected
-from ovsnet.controller.questions import Question, QuestionError, UnableError
+from ovsnet.controller.questions import Proposal, Question, QuestionError, UnableError
 from ovsnet.controller.session import Timing
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.controller.tickets import Tickets
@@ -41,7 +41,7 @@ class Stage:
         self.brain = Brain(Network(encode.fingerprint), Switchboard(1, Timing()))
         self.tickets = Tickets()
         self.loop = Loop(self.brain, time.monotonic, self)
-        self.inquiry = Inquiry(self.brain, self.loop, self.tickets, self.pause)
+        self.inquiry = Inquiry(self.brain, self.loop, self.tickets, pause=self.pause)
         self.switches = {name: FakeSwitch(name) for name in WORLD.nodes}
         for number, switch in enumerate(self.switches.values(), 1):
             switch.connection = number
@@ -247,3 +247,17 @@ def test_many_ask_at_once(stage):
     for thread in threads:
         thread.join(30)
     assert [(a.allowed, a.agree) for a in answers] == [(True, True)] * 8
+
+
+def test_a_plan_changes_nothing(stage):
+    with pytest.raises(UnableError, match="not yet read"):
+        stage.inquiry.plan(Proposal((DENY,)))
+    stage.begin()
+    stage.settled()
+    before = stage.inquiry.in_loop(lambda: dict(stage.switches["node-2"].flows))
+    found = stage.inquiry.plan(Proposal((DENY,)))
+    assert {s.destinations for s in found.denied} == {("shop/db", "shop/web")}
+    assert [s.reason for s in found.silent] == ["there is no way to ask its agent"] * 2
+    assert [f.added > 0 for f in found.flows] == [True, True]
+    assert stage.inquiry.in_loop(lambda: dict(stage.switches["node-2"].flows)) == before
+    assert stage.inquiry.in_loop(lambda: dict(stage.brain.network.policies)) == {}
