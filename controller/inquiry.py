@@ -182,7 +182,7 @@ class Inquiry:
             behind=tuple(
                 node
                 for node, dump in known.items()
-                if not isinstance(dump, str) and not _has(dump, network.ledger(node).digest)
+                if _is_behind(dump, network.ledger(node).digest)
             ),
             owners=dict(_owners(network, cookies, (about.source, about.destination))),
         )
@@ -195,9 +195,11 @@ def _held(seen: Snapshot, node: str, dump: Dump) -> Held | str:
     return Held(view.node, dump, {port.ofport: port.name for port in view.ports})
 
 
-def _has(dump: Dump, digest: int) -> bool:
-    """Whether a switch's stamp is of this digest."""
-    return any(flow.table == Table.STAMP and flow.cookie == digest for flow in dump)
+def _is_behind(dump: Dump, digest: int) -> bool:
+    """Whether a switch that has told its flows has no stamp of this digest."""
+    return not isinstance(dump, str) and not any(
+        flow.table == Table.STAMP and flow.cookie == digest for flow in dump
+    )
 
 
 def _owners(

@@ -17,7 +17,9 @@ from ovsnet.policy.difference import Change, difference
 from ovsnet.policy.evaluate import Traffic, evaluate, pods_selected
 from ovsnet.policy.world import World, parties
 
-_NAMES: Final = {number: name for name, numbers in PROTOCOLS.items() for number in numbers}
+_NAMES: Final[Mapping[int, str]] = {
+    number: name for name, numbers in PROTOCOLS.items() for number in numbers
+}
 
 Policies: TypeAlias = Mapping[PolicyRef, NetworkPolicy]
 Connections: TypeAlias = Callable[[Iterable[str]], Mapping[str, Iterable[Traffic] | str]]
@@ -107,9 +109,9 @@ def _cut(before: World, after: World, told: Mapping[str, Iterable[Traffic] | str
             )
 
 
-def _order(traffic: Traffic) -> tuple[int, int, int, int, int]:
-    ends = traffic.destination, traffic.source
-    return traffic.source.version, *map(int, ends), traffic.protocol, traffic.port or 0
+def _order(traffic: Traffic) -> tuple[int, ...]:
+    ends = int(traffic.destination), int(traffic.source)
+    return traffic.source.version, *ends, traffic.protocol, traffic.port or 0
 
 
 def _pod_at(cluster: World, address: IPAddress) -> str:

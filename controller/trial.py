@@ -97,7 +97,8 @@ class Trial:
     def flows(self, traffic: Traffic, verdict: Verdict) -> Flows:
         """What the flows do to a connection for which the policies decide this."""
         denied = self._denied(verdict)
-        fates, doubts = [], []
+        fates: list[Fate] = []
+        doubts: list[str] = []
         try:
             for name, way, goal in self._ways(traffic, denied is None):
                 fates.append(self._fate(name, way, goal, denied))
