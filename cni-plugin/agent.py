@@ -13,18 +13,20 @@ import click
 
 from ovsnet import api, logs, model, names
 from ovsnet.cni import config as options
+from ovsnet.cni import revalidation, tracked
 from ovsnet.cni.check import Checker
 from ovsnet.cni.config import Config, ConfigError
 from ovsnet.cni.edges import Edges, no_checkpoint
 from ovsnet.cni.endpoint import Endpoints
+from ovsnet.cni.exchange import Exchange
 from ovsnet.cni.housekeeping import Housekeeping
 from ovsnet.cni.keeper import Keeper
 from ovsnet.cni.node import Node
 from ovsnet.cni.ovsdb import Database
 from ovsnet.cni.probe import Closer
 from ovsnet.cni.ranges import NodeRanges
-from ovsnet.cni.reporter import Client, Reporter
-from ovsnet.cni.revalidation import Revalidation
+from ovsnet.cni.reporter import Reporter
+from ovsnet.cni.respondent import PATIENCE, Respondent
 from ovsnet.cni.server import Server
 from ovsnet.cni.settling import Settling
 from ovsnet.cni.source import FixedSource, NodeSource, WatchedSource
@@ -91,13 +93,16 @@ class Agent:
         self._keeper = Keeper(config, source, self._database, node, housekeeping, tables)
         plugin = Plugin(endpoints, self._teardown, Checker(edges))
         self._server = Server(Path(config.socket), plugin.answer)
-        self._reporters = [
-            Reporter(config.node_name, url, Client(url)) for url in config.agents_urls
+        rundir, urls = Path(config.ovs_rundir), config.agents_urls
+        name = config.node_name
+        self._reporters = [Reporter(name, url, Exchange(url)) for url in urls]
+        self._respondents = [
+            Respondent(name, url, Exchange(url, PATIENCE), lambda: tracked.connections(rundir))
+            for url in urls
         ]
-        rundir = Path(config.ovs_rundir)
         self._settling = Settling(
             lambda: StampWatch(rundir / f"{config.bridge}.mgmt"),
-            lambda: Revalidation(rundir),
+            lambda: revalidation.connected(rundir),
             self._settled,
         )
 
@@ -111,6 +116,8 @@ class Agent:
         self._keeper.start()
         for reporter in self._reporters:
             reporter.start()
+        for respondent in self._respondents:
+            respondent.start()
         self._settling.start()
 
     def stop(self) -> None:
@@ -119,6 +126,8 @@ class Agent:
         self._settling.stop()
         for reporter in self._reporters:
             reporter.stop()
+        for respondent in self._respondents:
+            respondent.stop()
         self._keeper.stop()
         self._teardown.stop()
         self._closer.stop()

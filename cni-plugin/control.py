@@ -37,6 +37,11 @@ def dial(rundir: Path) -> socket.socket | None:
     return None
 
 
+def datapaths(shown: str) -> list[str]:
+    """The datapaths that are in use, such as `netdev@ovs-netdev`, from what upcall/show prints."""
+    return [line.rstrip(":") for line in shown.splitlines() if line[:1].strip()]
+
+
 class Control:
     """One connection to the control socket. A context manager; for one thread."""
 

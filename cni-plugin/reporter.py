@@ -6,15 +6,13 @@ controller that has just started learns of it without asking.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
-from http.client import HTTPConnection, HTTPException
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from ovsnet import logs
+from ovsnet.cni.exchange import ExchangeError
 from ovsnet.cni.stampwatch import Stamp
 
 _log = logs.get("reporter")
@@ -22,81 +20,38 @@ _log = logs.get("reporter")
 REPEAT = 2.0
 """Seconds after which the last report is sent again."""
 
-_FAILED_AGAIN = 0.5
-_ANSWER_SECONDS = 5.0
+FAILED_AGAIN = 0.5
+"""Seconds after which a report is sent again that was not taken."""
 
 
-class ReportError(Exception):
-    """The controller did not take a report; the text has the reason."""
+class Channel(Protocol):
+    """Speaks with the controller; `Exchange` does. Raises ExchangeError."""
 
+    def post(self, path: str, document: object) -> None:
+        """Send a document."""
 
-class Post(Protocol):
-    """Sends one report; `Client` does."""
-
-    def __call__(self, body: bytes) -> None:
-        """Send it; raises ReportError if it was not taken."""
-
-    def close(self) -> None:
-        """End the connection."""
-
-
-class Client:
-    """A connection to one controller's listener for agents, kept open between reports."""
-
-    def __init__(self, url: str) -> None:
-        """`url` as in http://192.0.2.1:9096."""
-        split = urlsplit(url)
-        assert split.hostname is not None
-        self._connection = HTTPConnection(split.hostname, split.port, timeout=_ANSWER_SECONDS)
-        self._path = f"{split.path.rstrip('/')}/settled"
-
-    def __call__(self, body: bytes) -> None:
-        """Send a report.
-
-        Raises:
-            ReportError: the controller cannot be reached, or refuses it.
-        """
-        kept = self._connection.sock is not None
-        try:
-            answer, text = self._exchange(body)
-        except (OSError, HTTPException) as error:
-            self.close()
-            if not kept:
-                raise ReportError(f"cannot be reached: {error}") from None
-            # The controller may have closed a connection that was not used for long.
-            try:
-                answer, text = self._exchange(body)
-            except (OSError, HTTPException) as again:
-                self.close()
-                raise ReportError(f"cannot be reached: {again}") from None
-        if answer >= 300:
-            raise ReportError(f"answers {answer}: {text}")
-
-    def close(self) -> None:
-        """End the connection; the next report opens another."""
-        self._connection.close()
-
-    def _exchange(self, body: bytes) -> tuple[int, str]:
-        self._connection.request("POST", self._path, body, {"Content-Type": "application/json"})
-        answer = self._connection.getresponse()
-        return answer.status, answer.read().decode(errors="replace").strip()
-
-
-def report(node: str, stamp: Stamp) -> bytes:
-    """The report that what this stamp stands for is in effect on a node."""
-    value = {"node": node, "digest": f"{stamp.digest:016x}", "serial": stamp.serial}
-    return json.dumps(value).encode()
+    def end(self) -> None:
+        """Make the request that is under way fail, and every later one."""
 
 
 class Reporter:
     """The thread that reports to one controller."""
 
     def __init__(
-        self, node: str, target: str, post: Post, clock: Callable[[], float] = time.monotonic
+        self,
+        node: str,
+        target: str,
+        channel: Channel,
+        repeat: float = REPEAT,
+        failed_again: float = FAILED_AGAIN,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`repeat` and `failed_again` are in seconds; see `REPEAT` and `FAILED_AGAIN`."""
         self._node = node
         self._log = _log.bind(controller=target)
-        self._post = post
+        self._channel = channel
+        self._repeat = repeat
+        self._failed_again = failed_again
         self._clock = clock
         self._changed = threading.Condition()
         self._stamp: Stamp | None = None
@@ -111,12 +66,12 @@ class Reporter:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the report that is on its way."""
+        """End; a report that is on its way may or may not arrive."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
+        self._channel.end()
         self._thread.join()
-        self._post.close()
 
     def settled(self, stamp: Stamp | None) -> None:
         """Report this from now on; None: report nothing. From any thread."""
@@ -126,18 +81,25 @@ class Reporter:
 
     def _run(self) -> None:
         while (stamp := self._next()) is not None:
+            self._sent = stamp
+            document = {
+                "node": self._node,
+                "digest": f"{stamp.digest:016x}",
+                "serial": stamp.serial,
+            }
             try:
-                self._post(report(self._node, stamp))
-            except ReportError as error:
+                self._channel.post("/settled", document)
+            except ExchangeError as error:
+                if self._stopping:
+                    return
                 self._failed(str(error))
-                self._again = self._clock() + _FAILED_AGAIN
+                self._again = self._clock() + self._failed_again
             else:
                 self._succeeded()
-                self._again = self._clock() + REPEAT
-            self._sent = stamp
+                self._again = self._clock() + self._repeat
 
     def _next(self) -> Stamp | None:
-        """Waits for the next report to send; None when there will be no more."""
+        """Wait for the next report to send; None when there will be no more."""
         with self._changed:
             while not self._stopping:
                 now = self._clock()

@@ -17,13 +17,13 @@ what a thread sleeps in.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Protocol
 
-from ovsnet.cni.control import Control, ControlError
+from ovsnet.cni.control import Control, ControlError, datapaths
 from ovsnet.cni.threads import Threads
 
 _REQUESTS_A_TURN = 10
@@ -38,36 +38,59 @@ _IN_FLIGHT_SECONDS = 0.05
 """More than a thread takes to cache what it has made of up to 64 packets."""
 
 
+class Commands(Protocol):
+    """Has ovs-vswitchd carry out commands; `Control` does. Raises ControlError."""
+
+    def ask(self, command: str, *arguments: str) -> str:
+        """What one command prints."""
+
+    def ask_all(self, commands: Sequence[tuple[str, ...]]) -> list[str]:
+        """What several commands print that are sent in one go."""
+
+
+class Seen(Protocol):
+    """What ovs-vswitchd's threads do; `Threads` tells it."""
+
+    @property
+    def visible(self) -> bool:
+        """Whether that can be seen."""
+
+    @property
+    def polls_ports(self) -> bool:
+        """Whether there are threads that forward packets and never sleep."""
+
+    def leader_rests(self) -> bool:
+        """Whether the leader of the revalidators sleeps after a round."""
+
+    def busy_handlers(self) -> frozenset[Path]:
+        """The threads that deal with packets of which the cache knows nothing, and do so now."""
+
+
+@contextlib.contextmanager
+def connected(rundir: Path, proc: Path = Path("/proc")) -> Iterator[Revalidation]:
+    """The revalidation of the ovs-vswitchd that runs, while the context lasts.
+
+    Raises:
+        ControlError: none does.
+    """
+    with Control(rundir) as control:
+        yield Revalidation(control, Threads(proc, control.pid))
+
+
 class Revalidation:
-    """One connection to ovs-vswitchd. A context manager; for one thread."""
+    """The revalidation of one ovs-vswitchd; for one thread."""
 
     def __init__(
         self,
-        rundir: Path,
-        proc: Path = Path("/proc"),
+        control: Commands,
+        threads: Seen,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Connect.
-
-        Raises:
-            ControlError: ovs-vswitchd does not run.
-        """
-        self._control = Control(rundir)
-        self._threads = Threads(proc, self._control.pid)
+        self._control = control
+        self._threads = threads
         self._clock = clock
         self._sleep = sleep
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._control.__exit__(kind, error, trace)
 
     def finish(self) -> None:
         """Return when every change made before the call shows in what happens to packets.
@@ -76,17 +99,17 @@ class Revalidation:
             ControlError: ovs-vswitchd does not answer, or has datapaths of several kinds, whose
                 revalidators cannot be told apart.
         """
-        datapaths = _datapaths(self._control.ask("upcall/show"))
-        if len(datapaths) > 1:
+        found = datapaths(self._control.ask("upcall/show"))
+        if len(found) > 1:
             raise ControlError(
-                f"ovs-vswitchd has datapaths of several kinds ({', '.join(datapaths)}): when a"
+                f"ovs-vswitchd has datapaths of several kinds ({', '.join(found)}): when a"
                 " change is in effect can be known with one kind only"
             )
         self._turn()
         if not self._threads.visible:
             self._sleep(_IN_FLIGHT_SECONDS)
             self._rounds(2)
-        elif self._threads.polls_ports or any(d.startswith(_KERNEL) for d in datapaths):
+        elif self._threads.polls_ports or any(d.startswith(_KERNEL) for d in found):
             self._handlers_have_rested()
             self._leader_rests()
             self._rounds(1)
@@ -120,8 +143,3 @@ class Revalidation:
         while busy and self._clock() < until:
             self._sleep(_LOOK_AGAIN)
             busy &= self._threads.busy_handlers()
-
-
-def _datapaths(shown: str) -> list[str]:
-    """The datapaths that have revalidators, from what upcall/show prints."""
-    return [line.rstrip(":") for line in shown.splitlines() if line[:1].strip()]

@@ -1,6 +1,8 @@
-"""The port on which the controller hears from agents.
+"""The port on which the controller hears from agents, and they from it.
 
-    POST /settled    {"node": "node-1", "digest": "1f…", "serial": 7}
+    POST /settled       {"node": "node-1", "digest": "1f…", "serial": 7}
+    GET  /requests?node=node-1      200 {"question": 3, "want": "connections"}, or 204: ask again
+    POST /connections   {"node": "node-1", "question": 3, "connections": [[6, "10.…", …], …]}
 
 An agent is believed about the node whose address it speaks from, and about no other.
 """
@@ -8,20 +10,24 @@ An agent is believed about the node whose address it speaks from, and about no o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from typing import Protocol
 
+import msgspec
 from aiohttp import web
 
 from ovsnet.controller.brain import Brain, ReportRefused, Result
-from ovsnet.controller.listener import Listener, errors, refusal
+from ovsnet.controller.listener import JSON, Listener, errors, refusal
+from ovsnet.controller.live import Questions, read_told
 from ovsnet.controller.loop import Question
 from ovsnet.controller.reports import Settled, read_settled
 
-_MOST_OCTETS = 1 << 16
+_MOST_OCTETS = 16 << 20
 _PATIENCE = 5.0
+
+_POLL_SECONDS = 20.0
+"""So long an agent waits for a question before it is told that there is none."""
 
 
 class LoopThread(Protocol):
@@ -32,17 +38,22 @@ class LoopThread(Protocol):
 
 
 class Agents:
-    """Passes on to the brain what agents report."""
+    """Passes on to the brain what agents report, and to agents what they are asked."""
 
     def __init__(self, brain: Brain, loop: LoopThread) -> None:
         self._brain = brain
         self._loop = loop
+        self.questions = Questions()
 
     def settled(self, report: Settled, address: str) -> Future[str | None]:
         """Take a report in; the result is why it is not believed, or None. From any thread."""
-        return self._told(partial(self._brain.reported, report, address))
+        return self._ask(partial(self._brain.reported, report, address))
 
-    def _told(self, question: Question) -> Future[str | None]:
+    def known(self, node: str, address: str) -> Future[str | None]:
+        """Why what comes from this address is not a node's agent's, or None. From any thread."""
+        return self._ask(lambda _: self._brain.vouch(node, address))
+
+    def _ask(self, question: Question) -> Future[str | None]:
         answer: Future[str | None] = Future()
 
         def ask(now: float) -> list[Result]:
@@ -71,26 +82,63 @@ class AgentsServer(Listener):
         super().__init__(address, lambda: application(agents), "agents")
 
 
-def application(agents: Agents) -> web.Application:
+def application(agents: Agents, poll_seconds: float = _POLL_SECONDS) -> web.Application:
     """The routes, and errors as JSON."""
     app = web.Application(middlewares=[errors], client_max_size=_MOST_OCTETS)
+    questions = agents.questions
 
     async def settled(request: web.Request) -> web.Response:
         try:
             report = read_settled(await request.read())
         except ValueError as error:
             return refusal(400, f"expected a report of what is settled: {error}")
-        return await _taken(partial(agents.settled, report), request)
+        return await _verdict(agents.settled(report, _address(request)))
+
+    async def requests(request: web.Request) -> web.Response:
+        node = request.query.get("node", "")
+        answer = await _verdict(agents.known(node, _address(request)))
+        if answer.status >= 400:
+            return answer
+        waiting = questions.wait(node)
+        try:
+            number = await asyncio.wait_for(asyncio.wrap_future(waiting), poll_seconds)
+        except TimeoutError:
+            number = None
+        finally:
+            questions.leave(node, waiting)
+        if number is None:
+            return web.Response(status=204)
+        body = msgspec.json.encode({"question": number, "want": "connections"})
+        return web.Response(body=body, content_type=JSON)
+
+    async def connections(request: web.Request) -> web.Response:
+        try:
+            told = read_told(await request.read())
+        except ValueError as error:
+            return refusal(400, f"expected live connections: {error}")
+        answer = await _verdict(agents.known(told.node, _address(request)))
+        if answer.status < 400:
+            try:
+                questions.told(told)
+            except ValueError as error:
+                return refusal(400, f"expected live connections: {error}")
+        return answer
 
     app.router.add_post("/settled", settled)
+    app.router.add_get("/requests", requests)
+    app.router.add_post("/connections", connections)
     return app
 
 
-async def _taken(take: Callable[[str], Future[str | None]], request: web.Request) -> web.Response:
-    """Hand a report on, with the address that it came from, and answer whether it is believed."""
+def _address(request: web.Request) -> str:
     assert request.remote is not None
+    return request.remote
+
+
+async def _verdict(objection: Future[str | None]) -> web.Response:
+    """The answer to an agent that is believed (204), or to one that is not."""
     try:
-        reason = await asyncio.wait_for(asyncio.wrap_future(take(request.remote)), _PATIENCE)
+        reason = await asyncio.wait_for(asyncio.wrap_future(objection), _PATIENCE)
     except TimeoutError:
         return refusal(503, f"the controller's thread has not answered for {_PATIENCE:g} s")
     return web.Response(status=204) if reason is None else refusal(403, reason)

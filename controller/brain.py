@@ -182,14 +182,22 @@ class Brain:
 
         Agents repeat it: one that comes before the nodes are known is passed over.
         """
-        if not self.ready:
-            return []
-        view = self._network.nodes.get(report.node)
-        reason = objection(report.node, address, view.node if view else None)
-        if reason is not None:
-            return [ReportRefused(report.node, address, reason)]
+        refused = self.vouch(report.node, address)
+        if refused or not self.ready:
+            return refused
         digest, serial = int(report.digest, 16), report.serial
         return self._followed(self._switchboard.reported(report.node, digest, serial, now), now)
+
+    def vouch(self, node: str, address: str) -> list[Result]:
+        """Nothing, if an agent that speaks from this address is the node's; else a refusal.
+
+        Before the nodes are known nobody is refused: nothing that an agent says counts then.
+        """
+        if not self.ready:
+            return []
+        view = self._network.nodes.get(node)
+        reason = objection(node, address, view.node if view else None)
+        return [] if reason is None else [ReportRefused(node, address, reason)]
 
     def tick(self, now: float) -> list[Result]:
         """What the passing of time leads to."""

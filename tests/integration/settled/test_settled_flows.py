@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 from cached_flows import BRIDGE, Change, Stream, Switch, running
 
-from ovsnet.cni.revalidation import Revalidation
+from ovsnet.cni.revalidation import connected
 from ovsnet.cni.settling import Cache, Settling
 from ovsnet.cni.stampwatch import Stamp, StampWatch
 
@@ -57,7 +57,7 @@ def agent(switch: Switch, cache: AbstractContextManager[Cache] | None = None) ->
     reports = Reports()
     settling = Settling(
         lambda: StampWatch(switch.ovs.management_socket(BRIDGE)),
-        lambda: cache or Revalidation(rundir),
+        lambda: cache or connected(rundir),
         reports,
     )
     settling.start()
