@@ -35,6 +35,7 @@ PATIENCE: Final = 5.0
 """Seconds that the loop's thread may take to answer. A controller that takes longer is not healthy.
 """
 
+_USERSPACE: Final = "netdev"
 _DUMP_SECONDS: Final = 10.0
 _ATTEMPTS: Final = 5
 _PAUSE: Final = 0.2
@@ -178,7 +179,7 @@ class Inquiry:
         return _Moment(
             seen=seen,
             about=about,
-            held={node: _held(seen, node, dump) for node, dump in known.items()},
+            held={node: self._held(seen, node, dump) for node, dump in known.items()},
             behind=tuple(
                 node
                 for node, dump in known.items()
@@ -187,12 +188,16 @@ class Inquiry:
             owners=dict(_owners(network, cookies, (about.source, about.destination))),
         )
 
-
-def _held(seen: Snapshot, node: str, dump: Dump) -> Held | str:
-    if isinstance(dump, str):
-        return dump
-    view = seen.nodes[node]
-    return Held(view.node, dump, {port.ofport: port.name for port in view.ports})
+    def _held(self, seen: Snapshot, node: str, dump: Dump) -> Held | str:
+        if isinstance(dump, str):
+            return dump
+        view, session = seen.nodes[node], self._brain.switchboard.session(node)
+        return Held(
+            node=view.node,
+            flows=dump,
+            ports={port.ofport: port.name for port in view.ports},
+            userspace=session is not None and session.datapath == _USERSPACE,
+        )
 
 
 def _is_behind(dump: Dump, digest: int) -> bool:

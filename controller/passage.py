@@ -26,11 +26,15 @@ Trackers: TypeAlias = Mapping[str, Connections]
 
 
 class Held(msgspec.Struct, frozen=True):
-    """What the switch of a node holds: its flows, and its ports' names by their numbers."""
+    """What the switch of a node holds: its flows, and its ports' names by their numbers.
+
+    `userspace` says that its datapath is Open vSwitch's own, whose tracker knows no ports of SCTP.
+    """
 
     node: Node
     flows: tuple[Flow | ForeignFlow, ...]
     ports: Mapping[int, str]
+    userspace: bool = False
 
 
 class Post(NamedTuple):
@@ -92,6 +96,11 @@ class Fabric:
     def nodes(self) -> frozenset[str]:
         """The nodes whose switches are known."""
         return frozenset(self._switches)
+
+    @property
+    def userspace(self) -> tuple[str, ...]:
+        """The nodes whose datapath is Open vSwitch's own, in order."""
+        return tuple(sorted(name for name, s in self._switches.items() if s.held.userspace))
 
     def ports(self, node: str) -> Mapping[int, str]:
         """The names of a node's ports."""

@@ -120,7 +120,12 @@ class Trial:
 
     def _ways(self, traffic: Traffic, allowed: bool) -> Iterator[tuple[str, Way, Post]]:
         """Packets by name, with their ways and where they are bound for."""
-        packets = _packets(traffic)
+        # No flow looks at the ports of SCTP packets themselves, so those without are what such a
+        # tracker makes of them.
+        portless = traffic.protocol == IpProto.SCTP and self._fabric.userspace
+        packets = _packets(
+            traffic, 0 if portless else _CLIENT_PORT, 0 if portless else traffic.port
+        )
         here, there = self._source, self._destination
         if allowed:
             way, trackers = self._carried(packets.first, here, {})
@@ -187,30 +192,29 @@ class Trial:
         )
 
 
-def _packets(traffic: Traffic) -> _Packets:
+def _packets(traffic: Traffic, client: int, port: int | None) -> _Packets:
     ends = str(traffic.source), str(traffic.destination)
     back = ends[::-1]
-    port = traffic.port or 0
+    ports = client, port or 0
     match traffic.protocol:
         case IpProto.TCP:
             return _Packets(
-                tcp(*ends, _CLIENT_PORT, port),
-                tcp(*back, port, _CLIENT_PORT, flags=SYN | ACK),
-                tcp(*ends, _CLIENT_PORT, port, flags=ACK),
+                tcp(*ends, *ports),
+                tcp(*back, *ports[::-1], flags=SYN | ACK),
+                tcp(*ends, *ports, flags=ACK),
             )
         case IpProto.UDP:
-            first = udp(*ends, _CLIENT_PORT, port)
-            return _Packets(first, udp(*back, port, _CLIENT_PORT), first)
+            return _Packets(udp(*ends, *ports), udp(*back, *ports[::-1]), udp(*ends, *ports))
         case IpProto.SCTP:
-            first = ip(*ends, IpProto.SCTP).replace(
-                {Field.SCTP_SRC: _CLIENT_PORT, Field.SCTP_DST: port}
-            )
-            answer = ip(*back, IpProto.SCTP).replace(
-                {Field.SCTP_SRC: port, Field.SCTP_DST: _CLIENT_PORT}
-            )
+            first, answer = _sctp(*ends, *ports), _sctp(*back, *ports[::-1])
             return _Packets(first, answer, first)
         case _:
             return _Packets(echo(*ends), echo(*back, reply=True), echo(*ends))
+
+
+def _sctp(source: str, destination: str, source_port: int, destination_port: int) -> Packet:
+    ports = {Field.SCTP_SRC: source_port, Field.SCTP_DST: destination_port}
+    return ip(source, destination, IpProto.SCTP).replace(ports)
 
 
 def _established(first: Packet, nodes: frozenset[str]) -> Trackers:

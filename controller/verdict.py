@@ -127,7 +127,7 @@ def verdict(
         protocol=about.question.protocol,
         allowed=all(answer.allowed for answer in answers) if answers else None,
         agree=bool(answers) and all(answer.flows.agree for answer in answers),
-        remarks=tuple(_remarks(about)),
+        remarks=(*_remarks(about), *bench.remarks()),
         answers=answers,
     )
 
@@ -171,6 +171,15 @@ class _Bench:
             ingress=_decided(decided.ingress),
             flows=self._flows(traffic, decided, family),
         )
+
+    def remarks(self) -> Iterator[str]:
+        """What is to be known of the switches."""
+        if self._about.question.protocol == "sctp":
+            for node in self._fabric.userspace:
+                yield (
+                    f"the userspace datapath of {node} does not know the ports of SCTP "
+                    "connections: rules that name them allow nothing there"
+                )
 
     def _flows(self, traffic: Traffic, decided: Verdict, family: int) -> Flows:
         if self._about.to_itself:

@@ -20,6 +20,7 @@ from ovsnet.controller.questions import Proposal, Question, QuestionError, Unabl
 from ovsnet.controller.session import Timing
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.controller.tickets import Tickets
+from ovsnet.model import Protocol
 from ovsnet.names import Table
 from ovsnet.policy.world import World
 
@@ -46,6 +47,7 @@ class Stage:
         for number, switch in enumerate(self.switches.values(), 1):
             switch.connection = number
         self.held: set[int] = set()
+        self.serial = "system"
         self.pauses = 0
         self.on_pause = lambda: None
 
@@ -88,7 +90,7 @@ class Stage:
             self.loop.heard(Synced(kind, known))  # type: ignore[arg-type]
         for name, switch in self.switches.items():
             ports = frozenset(ports_of(WORLD, name))
-            self.loop.seen(switch.connected(ports=ports))
+            self.loop.seen(switch.connected(ports=ports, serial=self.serial))
 
     def settled(self) -> None:
         """Wait until every switch has what it should have."""
@@ -208,6 +210,16 @@ def test_a_switch_whose_stamp_is_never_right_is_told(stage):
     assert found.agree, "its other flows are right"
     assert found.remarks == ("the switch of node-1 does not have its latest flows",)
     assert stage.pauses == 4
+
+
+def test_the_sort_of_a_switchs_datapath_is_known(stage):
+    sctp = policy("shop/sctp", "app=db", ingress=[rule(None, [port(9, protocol=Protocol.SCTP)])])
+    stage.serial = "netdev"
+    stage.begin(sctp)
+    stage.settled()
+    found = stage.inquiry.why(Question("shop/web", "shop/db", "sctp", "9"))
+    assert (found.allowed, found.agree) == (True, False)
+    assert "userspace datapath of node-2" in found.remarks[1]
 
 
 def test_before_the_cluster_is_known_there_is_no_answer(stage):

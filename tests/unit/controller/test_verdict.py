@@ -18,7 +18,7 @@ from ovsnet.controller.world import snapshot
 from ovsnet.flows.fields import Field
 from ovsnet.flows.flow import Flow, Goto, Output, match, term
 from ovsnet.flows.terms import IPV4, destination
-from ovsnet.model import Phase
+from ovsnet.model import Phase, Protocol
 from ovsnet.names import Table
 from ovsnet.policy.world import World
 
@@ -244,6 +244,29 @@ def test_ends_of_different_families():
     told = found.why("shop/four", "2001:db8::7", port=80)
     assert told.answers == ()
     assert told.remarks == ("shop/four and 2001:db8::7 have no address family in common",)
+
+
+def test_a_datapath_that_knows_no_ports_of_sctp():
+    """Its tracker gives all SCTP connections port 0, which no rule names."""
+    sctp = port(5432, protocol=Protocol.SCTP)
+    world = World.of(
+        SPACES, PODS, NODES, [policy("shop/in", "app=db", ingress=[rule(None, [sctp])])]
+    )
+    kernel, userspace = Court(world), Court(world)
+    for name, held in userspace.held.items():
+        userspace.held[name] = msgspec.structs.replace(held, userspace=True)
+    asked = ("shop/web", "shop/db", "sctp", 5432)
+    told = kernel.why(*asked)
+    assert (told.allowed, told.agree, told.remarks) == (True, True, ())
+    told = userspace.why(*asked)
+    assert (told.allowed, told.agree) == (True, False)
+    assert told.answers[0].flows.problem == (
+        "policies allow it, and the first packet is dropped on node-2 in ingress_default"
+    )
+    assert told.remarks[1].startswith("the userspace datapath of node-2 does not know the ports")
+    assert userspace.why("shop/web", "shop/db", "sctp", 1).agree, "it is dropped as it should be"
+    assert userspace.why("shop/db", "shop/web", "sctp", 1).agree, "no rule looks at it"
+    assert userspace.why("shop/web", "shop/db", "udp", 1).remarks == ()
 
 
 # --- switches that do not hold what they should ---
