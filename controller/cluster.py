@@ -89,7 +89,8 @@ class Cluster:
 
     def put_pod(self, pod: Pod) -> frozenset[str]:
         """Take in a pod as it is now; returns the nodes whose pods changed."""
-        before = self._pods.get(pod.ref)
+        ref = pod.ref
+        before = self._pods.get(ref)
         if before == pod:
             return frozenset()
         if before is None or before.uid != pod.uid:
@@ -98,8 +99,8 @@ class Cluster:
         if before is not None and before.node != pod.node:
             self._leave_node(before)
         if pod.node:
-            self._by_node.setdefault(pod.node, set()).add(pod.ref)
-        self._pods[pod.ref] = pod
+            self._by_node.setdefault(pod.node, set()).add(ref)
+        self._pods[ref] = pod
         return _nodes_of(before, pod)
 
     def drop_pod(self, ref: PodRef, uid: str = "") -> frozenset[str]:
@@ -133,8 +134,10 @@ class Cluster:
                 del self._by_node[pod.node]
 
     def _index(self, pod: Pod) -> None:
+        alone = (pod.ref,)
         for name in port_names(pod.namespace, pod.name, pod.uid):
-            self._by_port_name[name] = (*self._by_port_name.get(name, ()), pod.ref)
+            others = self._by_port_name.get(name)
+            self._by_port_name[name] = alone if others is None else others + alone
 
     def _unindex(self, pod: Pod | None) -> None:
         if pod is None:

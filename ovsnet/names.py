@@ -47,7 +47,10 @@ TUNNEL_OFPORT = 2
 """OpenFlow port number that the agent requests for `TUNNEL_PORT`."""
 
 TUNNEL_KEY = 1
-"""VXLAN network identifier of the overlay, unless the configuration names another."""
+"""VXLAN network identifier of packets in the direction in which their connections began."""
+
+TUNNEL_REPLY_KEY = 2
+"""VXLAN network identifier of replies, as the node that sends them sees it."""
 
 GATEWAY_OFFSET = 1
 """Host offset of the gateway's address in each of a node's pod ranges."""
@@ -98,6 +101,7 @@ _POD_SIDE = 0x0A58
 _HOST_SIDE = 0x0E58
 _PREFIX_LENGTH = 6
 _HASH_LENGTH = 8
+_HASH_OCTETS = PORT_NAME_VARIANTS * _HASH_LENGTH * 5 // 8
 _NOT_IN_A_PORT_NAME = re.compile(r"[^a-z0-9-]")
 
 
@@ -106,17 +110,22 @@ def port_name(namespace: str, name: str, uid: str, variant: int = 0) -> str:
 
     The hash has 40 bits. Should the names of two pods of one node collide all the same, the
     controller refuses the port, and the agent's next attempt uses the next `variant`
-    (0 to `PORT_NAME_VARIANTS` - 1), which changes the hash.
+    (0 to `PORT_NAME_VARIANTS` - 1), which has other bits of the hash.
     """
-    identity = "\0".join((namespace, name, uid, str(variant))).encode()
-    digest = base64.b32encode(hashlib.sha256(identity).digest()).decode().lower()
-    prefix = _NOT_IN_A_PORT_NAME.sub("-", name.lower())[:_PREFIX_LENGTH].rstrip("-")
-    return f"{prefix}-{digest[:_HASH_LENGTH]}"
+    return port_names(namespace, name, uid)[variant]
 
 
 def port_names(namespace: str, name: str, uid: str) -> tuple[str, ...]:
     """Every name that a pod's port may have, most likely first."""
-    return tuple(port_name(namespace, name, uid, v) for v in range(PORT_NAME_VARIANTS))
+    # The 0 stood for the variant once; the ports of running pods are named with it.
+    identity = "\0".join((namespace, name, uid, "0")).encode()
+    octets = hashlib.sha256(identity).digest()[:_HASH_OCTETS]
+    digest = base64.b32encode(octets).decode().lower()
+    prefix = _NOT_IN_A_PORT_NAME.sub("-", name.lower())[:_PREFIX_LENGTH].rstrip("-")
+    return tuple(
+        f"{prefix}-{digest[start : start + _HASH_LENGTH]}"
+        for start in range(0, len(digest), _HASH_LENGTH)
+    )
 
 
 def _mac(prefix: int, low: int) -> str:
