@@ -117,13 +117,14 @@ def main(
     brain = Brain(Network(fingerprint), Switchboard(generation, timing))
     observer = Observer(brain, generation, time.monotonic, time.time)
     loop = Loop(brain, time.monotonic, observer)
+    agents = Agents(brain, loop)
     watches = [Watch(connection, kind, loop.heard) for kind in KINDS]
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.stop())
     try:
         with (
-            observer.serve(http, loop),
-            AgentsServer(agents_at, Agents(brain, loop)) as agents,
+            observer.serve(http, loop, agents.questions.connections),
+            AgentsServer(agents_at, agents) as agents_server,
             OpenFlowServer(listen, loop.seen) as server,
         ):
             for watch in watches:
@@ -132,7 +133,7 @@ def main(
                 "started",
                 listen=server.addresses,
                 http=http,
-                agents=agents.address,
+                agents=agents_server.address,
                 generation=generation,
             )
             loop.run(server)

@@ -43,11 +43,6 @@ _PAUSE: Final = 0.2
 T = TypeVar("T")
 
 
-def _nobody(nodes: Iterable[str]) -> dict[str, str]:
-    """The live connections of nodes where no agent can be asked."""
-    return dict.fromkeys(nodes, "there is no way to ask its agent")
-
-
 class LoopThread(Protocol):
     """Who works in the loop's thread; `ovsnet.controller.loop.Loop` does."""
 
@@ -83,7 +78,7 @@ class Inquiry:
         brain: Brain,
         loop: LoopThread,
         tickets: Tickets,
-        connections: Connections = _nobody,
+        connections: Connections,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._brain = brain

@@ -43,6 +43,7 @@ from ovsnet.controller.notices import (
     TurnedAway,
     WriteFailed,
 )
+from ovsnet.controller.planning import Connections
 from ovsnet.controller.status import Status
 from ovsnet.controller.tickets import Tickets
 from ovsnet.flows.flow import Flow
@@ -81,13 +82,15 @@ class Observer:
         self._reasons: set[str] = set()
 
     @contextlib.contextmanager
-    def serve(self, address: tuple[str, int], loop: Loop) -> Iterator[None]:
-        """Answer HTTP requests while the context lasts.
+    def serve(
+        self, address: tuple[str, int], loop: Loop, connections: Connections
+    ) -> Iterator[None]:
+        """Answer HTTP requests while the context lasts. `connections` asks nodes for theirs.
 
         Raises:
             OSError: the address cannot be bound to.
         """
-        inquiry = Inquiry(self._brain, loop, self._tickets)
+        inquiry = Inquiry(self._brain, loop, self._tickets, connections)
         in_loop = inquiry.in_loop
 
         def healthy() -> str | None:

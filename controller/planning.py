@@ -7,10 +7,12 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from ovsnet.controller.live import Answer, LiveConnection
 from ovsnet.controller.network import Deltas
 from ovsnet.controller.plan import Action, Cut, FlowChanges, Plan, Proposed, Shift, Silent
 from ovsnet.controller.questions import PROTOCOLS, Proposal
 from ovsnet.controller.world import Snapshot, copied, world
+from ovsnet.flows.fields import IpProto
 from ovsnet.flows.flow import FlowKey
 from ovsnet.model import IPAddress, NetworkPolicy, PolicyRef
 from ovsnet.policy.difference import Change, difference
@@ -21,10 +23,12 @@ _NAMES: Final[Mapping[int, str]] = {
     number: name for name, numbers in PROTOCOLS.items() for number in numbers
 }
 
+_WITH_PORTS: Final = frozenset((IpProto.TCP, IpProto.UDP, IpProto.SCTP))
+_SECONDS: Final = 10.0
+
 Policies: TypeAlias = Mapping[PolicyRef, NetworkPolicy]
-Connections: TypeAlias = Callable[[Iterable[str]], Mapping[str, Iterable[Traffic] | str]]
-"""Asks nodes for their live connections, by what began them; or why a node has not told, in words.
-"""
+Connections: TypeAlias = Callable[[Iterable[str], float], Mapping[str, Answer]]
+"""Asks nodes for their live connections, within some seconds (`controller.live.Questions`)."""
 
 
 def plan(seen: Snapshot, proposal: Proposal, connections: Connections) -> Plan:
@@ -33,7 +37,8 @@ def plan(seen: Snapshot, proposal: Proposal, connections: Connections) -> Plan:
     after = msgspec.structs.replace(before, policies=_applied(seen.policies, proposal))
     found = difference(before, after)
     # Where nothing becomes denied nothing is cut, and nobody need be asked.
-    told = connections(_concerned(before, after, proposal)) if found.denied else {}
+    nodes = _concerned(before, after, proposal) if found.denied else ()
+    told = connections(nodes, _SECONDS) if nodes else {}
     return Plan(
         policies=tuple(_proposed(before, after, proposal)),
         allowed=tuple(map(_shift, found.allowed)),
@@ -94,9 +99,9 @@ def _shift(change: Change) -> Shift:
     )
 
 
-def _cut(before: World, after: World, told: Mapping[str, Iterable[Traffic] | str]) -> Iterator[Cut]:
+def _cut(before: World, after: World, told: Mapping[str, Answer]) -> Iterator[Cut]:
     # Both nodes of a connection know it.
-    every = {t for each in told.values() if not isinstance(each, str) for t in each}
+    every = {_traffic(c) for each in told.values() if not isinstance(each, str) for c in each}
     for traffic in sorted(every, key=_order):
         if evaluate(before, traffic).allowed and not evaluate(after, traffic).allowed:
             yield Cut(
@@ -107,6 +112,11 @@ def _cut(before: World, after: World, told: Mapping[str, Iterable[Traffic] | str
                 source_pod=_pod_at(before, traffic.source),
                 destination_pod=_pod_at(before, traffic.destination),
             )
+
+
+def _traffic(live: LiveConnection) -> Traffic:
+    port = live.destination_port if live.protocol in _WITH_PORTS else None
+    return Traffic(live.source, live.destination, live.protocol, port)
 
 
 def _order(traffic: Traffic) -> tuple[int, ...]:

@@ -9,12 +9,13 @@ from policy_carriage import network_of
 from policy_objects import namespace, node, peer, pod, policy, port, rule
 from policy_strategies import clusters, traffics
 
+from ovsnet.controller.live import LiveConnection
 from ovsnet.controller.plan import Action, Cut, FlowChanges, Shift, Silent
 from ovsnet.controller.planning import plan
 from ovsnet.controller.questions import Proposal
 from ovsnet.controller.world import snapshot
 from ovsnet.model import Fault, Protocol
-from ovsnet.policy.evaluate import Traffic, evaluate
+from ovsnet.policy.evaluate import evaluate
 from ovsnet.policy.spans import Ports, Span
 from ovsnet.policy.world import World
 
@@ -38,7 +39,7 @@ def seen_with(*policies):
     return network, snapshot(network)
 
 
-def nobody_asked(nodes):
+def nobody_asked(nodes, seconds):
     raise AssertionError(f"{nodes} were asked")
 
 
@@ -49,13 +50,18 @@ class Nodes:
         self.told = {name.replace("_", "-"): connections for name, connections in told.items()}
         self.asked = []
 
-    def __call__(self, nodes):
+    def __call__(self, nodes, seconds):
         self.asked += nodes
         return {name: self.told.get(name, ()) for name in nodes}
 
 
 def to_db(source, number, protocol=6):
-    return Traffic(ip_address(source), ip_address("10.244.2.6"), protocol, number)
+    return live(source, "10.244.2.6", number, protocol)
+
+
+def live(source, destination, number, protocol=6):
+    ends = ip_address(source), ip_address(destination)
+    return LiveConnection(protocol, *ends, 40000, number)
 
 
 def test_isolating_a_pod_denies_it_to_everybody_and_asks_its_node_alone():
@@ -138,9 +144,9 @@ def test_faults_are_shown():
 def test_live_connections_that_lose_their_permission_are_cut_and_no_others():
     _, seen = seen_with()
     going_on = to_db("10.244.1.5", 5432)
-    cut = [to_db("10.244.1.5", 22), to_db("203.0.113.7", 5432), to_db("10.244.3.7", None, 1)]
+    cut = [to_db("10.244.1.5", 22), to_db("203.0.113.7", 5432), to_db("10.244.3.7", 0, 1)]
     own_node = to_db("10.244.2.1", 22)
-    elsewhere = Traffic(ip_address("10.244.1.5"), ip_address("10.244.3.7"), 6, 80)
+    elsewhere = live("10.244.1.5", "10.244.3.7", 80)
     nodes = Nodes(node_2=[going_on, *cut, own_node, elsewhere, cut[0]])
     found = plan(seen, Proposal((OPEN,)), nodes)
     assert found.cut == (
@@ -197,7 +203,8 @@ def test_a_plan_is_what_happens_then(drawn):
     network = network_of(known)
     seen = snapshot(network)
     before = {name: dict(network.ledger(name).flows) for name in network.nodes}
-    found = plan(seen, proposal, lambda nodes: dict.fromkeys(nodes, tried))
+    alive = [LiveConnection(t.protocol, t.source, t.destination, 9, t.port or 0) for t in tried]
+    found = plan(seen, proposal, lambda nodes, seconds: dict.fromkeys(nodes, alive))
     assert {n: dict(network.ledger(n).flows) for n in network.nodes} == before, "nothing changes"
     for each in proposal.policies:
         if proposal.delete:
