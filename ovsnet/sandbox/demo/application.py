@@ -16,6 +16,8 @@ from ovsnet.sandbox.layout import Layout
 from ovsnet.sandbox.state import State
 
 MANIFESTS = Path(__file__).parents[3] / "deploy" / "demo"
+POLICIES = MANIFESTS / "policies"
+"""Not applied with the application: neither kubectl nor `documents` looks below a directory."""
 
 _TCP = "TCP"
 
@@ -25,20 +27,28 @@ class ApplicationError(Exception):
 
 
 class Pod(msgspec.Struct, frozen=True):
-    """A running pod of the application; `port` is the first TCP port that it declares."""
+    """A running pod; `application` is its label `app`, `ports` are the TCP ports that it declares,
+    at least one.
+    """
 
     namespace: str
     name: str
+    application: str
     node: str
     host_network: bool
     addresses: tuple[str, ...]
-    port: int
+    ports: tuple[int, ...]
     netns: Path
 
     @property
     def text(self) -> str:
         """`NAMESPACE/NAME`."""
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def port(self) -> int:
+        """The first of its TCP ports."""
+        return self.ports[0]
 
 
 def documents(directory: Path) -> list[dict[str, Any]]:
@@ -119,10 +129,11 @@ def running_pods(
             Pod(
                 namespace=metadata["namespace"],
                 name=metadata["name"],
+                application=metadata["labels"]["app"],
                 node=spec["nodeName"],
                 host_network=host_network,
                 addresses=tuple(entry["ip"] for entry in status["podIPs"]),
-                port=next(
+                ports=tuple(
                     port["containerPort"]
                     for container in spec["containers"]
                     for port in container.get("ports") or ()

@@ -39,13 +39,21 @@ class Count(msgspec.Struct, frozen=True):
         return Check(f"{self.title}: nothing lost", self.sent > 0 and self.lost == 0, seen)
 
 
+class Outcome(Protocol):
+    """How one stream went."""
+
+    @property
+    def check(self) -> Check:
+        """That it went as it should."""
+
+
 class Stream(Protocol):
     """Traffic between two places, from `start` to `stop`."""
 
     def start(self) -> None:
         """Begin to send."""
 
-    def stop(self) -> Count:
+    def stop(self) -> Outcome:
         """Send no more; say how it went."""
 
 
@@ -159,9 +167,9 @@ class Traffic:
     ) -> None:
         self.stop()
 
-    def stop(self) -> list[Count]:
+    def stop(self) -> list[Outcome]:
         """Stop them all; how each went. Those that are stopped already are not in it."""
-        counts = []
+        outcomes = []
         while self._started:
-            counts.append(self._started.pop(0).stop())
-        return counts
+            outcomes.append(self._started.pop(0).stop())
+        return outcomes

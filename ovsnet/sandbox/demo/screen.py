@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ovsnet.sandbox.demo.application import Pod
 from ovsnet.sandbox.demo.checks import Check
+from ovsnet.sandbox.demo.pairs import Cell, Survey
 from ovsnet.sandbox.demo.reachability import TRANSFER_BYTES, Result
 
 _WIDTH_IN_A_FILE = 150
@@ -94,6 +95,19 @@ class Screen:
             previous = way.kind
         self._console.print(table)
 
+    def pairs(self, survey: Survey, before: Survey | None) -> None:
+        """Who reaches whom, by application: those who call in rows, whom they call in columns."""
+        table = Table("", box=None, padding=(0, 1))
+        for title, port in survey.doors:
+            table.add_column(f"{title}\n{port}", no_wrap=True, justify="center")
+        cells = survey.cells
+        earlier = before.cells if before is not None else cells
+        for source in survey.sources:
+            keys = [(source, door) for door in survey.doors]
+            row = (_cell(cells.get(key), earlier.get(key)) for key in keys)
+            table.add_row(Text(source), *row)
+        self._console.print(table)
+
     def verdict(self, text: str, passed: bool) -> None:
         """The last line."""
         self._console.print(f"\n[bold {'green' if passed else 'red'}]{escape(text)}[/]")
@@ -102,6 +116,17 @@ class Screen:
 def _order(result: Result, results: Sequence[Result]) -> int:
     """The position of the way's kind, so that its two families stand together."""
     return next(i for i, each in enumerate(results) if each.way.kind == result.way.kind)
+
+
+def _cell(cell: Cell | None, before: Cell | None) -> Text:
+    if cell is None:
+        return Text("")
+    changed = before is not None and before.reached != cell.reached
+    style = "green" if cell.reached else "yellow"
+    mark = "*" if changed else " "
+    if not cell.right:
+        return Text(f"!{cell.text}{mark}", style="bold red")
+    return Text(f" {cell.text}{mark}", style=style if changed else "")
 
 
 def _time(result: Result) -> str:

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ovsnet.controller.status import Status, read_status
-from ovsnet.sandbox import cluster, entering, plan, process
-from ovsnet.sandbox.client import Client, Object, server_of
-from ovsnet.sandbox.demo import application, control, flowdump, probes, reachability
+from ovsnet.sandbox import cluster, plan, process
+from ovsnet.sandbox.demo import application, control, flowdump, pairs, probes, reachability
 from ovsnet.sandbox.demo.application import MANIFESTS, ApplicationError, Pod
 from ovsnet.sandbox.demo.checks import Check, Tally
 from ovsnet.sandbox.demo.continuity import PingStream, RequestStream, Stream, Traffic
+from ovsnet.sandbox.demo.forbidden import CallStream
+from ovsnet.sandbox.demo.opening import ALLOWED, DENIED, NAMESPACE, Opening, ends_of
 from ovsnet.sandbox.demo.reachability import NodeSite, OutsideSite
 from ovsnet.sandbox.demo.screen import Screen
+from ovsnet.sandbox.demo.teller import Teller, wait
 from ovsnet.sandbox.layout import OUTSIDE, Layout
-from ovsnet.sandbox.state import CONTROLLER, State
+from ovsnet.sandbox.state import CONTROLLER
 
 OVERLAY_BYTES = 50
 """What VXLAN over IPv4 adds to a packet: IPv4 20, UDP 8, VXLAN 8, Ethernet 14 (RFC 7348)."""
 
 _PODS_SECONDS = 60.0
-_CONTROLLER_SECONDS = 30.0
 _ALONE_SECONDS = 1.5
 _AFTERWARDS_SECONDS = 0.5
 _FLOWS_SHOWN = 6
@@ -39,8 +36,7 @@ class Story:
     def __init__(self, layout: Layout, screen: Screen, tally: Tally) -> None:
         self._layout = layout
         self._screen = screen
-        self._tally = tally
-        self._state: State
+        self._teller = Teller(layout, screen, tally)
 
     def up(self, nodes: int) -> None:
         """Start the sandbox. Raises ClusterError if it does not start."""
@@ -53,11 +49,11 @@ class Story:
                 steps.append(step)
                 show(sum(each.endswith("is ready") for each in steps))
 
-            self._state = cluster.up(self._layout, nodes, report)
+            self._teller.state = cluster.up(self._layout, nodes, report)
         seconds = time.monotonic() - began
         self._screen.say(
             f"{nodes} nodes ready after {seconds:.1f} s: each with its own Open vSwitch "
-            f"({self._state.datapath} datapath), agent and kubelet"
+            f"({self._teller.state.datapath} datapath), agent and kubelet"
         )
 
     def tell(self) -> None:
@@ -72,39 +68,28 @@ class Story:
         sites = self._sites()
         self._reach(pods, sites)
         self._explain(pods)
+        Opening(self._teller, pods).tell(sites, self._outside)
         self._lose_controller(pods)
-
-    def _check(self, *checks: Check) -> None:
-        self._tally.add(*checks)
-        self._screen.checks(checks)
-
-    def _api(self, path: str) -> list[Object]:
-        async def ask() -> list[Object]:
-            async with Client(server_of(self._layout.kubeconfig)) as client:
-                items: list[Object] = (await client.get(path))["items"]
-                return items
-
-        return asyncio.run(ask())
 
     def _deploy(self) -> tuple[Pod, ...]:
         self._screen.section(f"An application: kubectl apply -f deploy/{MANIFESTS.name}")
         expected = application.expected_pods(
-            application.documents(MANIFESTS), len(self._state.nodes)
+            application.documents(MANIFESTS), len(self._teller.state.nodes)
         )
         began = time.monotonic()
-        application.kubectl(self._layout, self._state, "apply", "-f", str(MANIFESTS))
+        self._teller.kubectl("apply", "-f", str(MANIFESTS))
         with self._screen.progress("waiting for its pods", expected) as show:
             pods: tuple[Pod, ...] = ()
             while len(pods) < expected:
                 if time.monotonic() - began > _PODS_SECONDS:
                     break
                 time.sleep(0.1)
-                items = self._api("/api/v1/pods")
-                pods = application.running_pods(self._layout, self._state, items)
+                items = self._teller.api("/api/v1/pods")[0]["items"]
+                pods = application.running_pods(self._layout, self._teller.state, items)
                 show(len(pods))
         self._screen.pods(pods)
         seconds = time.monotonic() - began
-        self._check(
+        self._teller.check(
             Check(
                 f"all {expected} pods run",
                 len(pods) == expected,
@@ -112,15 +97,13 @@ class Story:
             )
         )
         if len(pods) < expected:
-            raise ApplicationError(
-                application.kubectl(self._layout, self._state, "get", "events", "-A")
-            )
+            raise ApplicationError(self._teller.kubectl("get", "events", "-A"))
         return pods
 
     def _sites(self) -> list[NodeSite]:
         ranges: Mapping[str, Sequence[str]] = {
             item["metadata"]["name"]: item["spec"]["podCIDRs"]
-            for item in self._api("/api/v1/nodes")
+            for item in self._teller.api("/api/v1/nodes")[0]["items"]
         }
         return [
             NodeSite(
@@ -130,8 +113,13 @@ class Story:
                 gateways=reachability.gateways(ranges[node.name]),
                 mtu=probes.mtu(Path(node.netns), _GATEWAY_PORT),
             )
-            for node in self._state.nodes
+            for node in self._teller.state.nodes
         ]
+
+    @property
+    def _outside(self) -> OutsideSite:
+        addresses = self._teller.state.outside.addresses
+        return OutsideSite(OUTSIDE, addresses, cluster.OUTSIDE_PORT)
 
     def _reach(self, pods: tuple[Pod, ...], sites: list[NodeSite]) -> None:
         self._screen.section("Who reaches whom")
@@ -139,13 +127,12 @@ class Story:
         with self._screen.progress("every pod asks every other one", len(ordinary)) as show:
             meshes = reachability.mesh(pods, show)
         pod_mtu = probes.mtu(ordinary[0].netns, _POD_INTERFACE)
-        outside = OutsideSite(OUTSIDE, self._state.outside.addresses, cluster.OUTSIDE_PORT)
-        ways = list(reachability.ways(pods, sites, outside, pod_mtu))
+        ways = list(reachability.ways(pods, sites, self._outside, pod_mtu))
         with self._screen.progress("one way of every kind", len(ways)) as show:
             results = reachability.measure(ways, show)
         self._screen.reachability(results)
         expected = plan.MTU - OVERLAY_BYTES
-        self._check(
+        self._teller.check(
             *(mesh.check for mesh in meshes),
             Check(
                 f"pods have the largest MTU that the overlay carries, {plan.MTU} less "
@@ -155,36 +142,18 @@ class Story:
             ),
         )
         # The table shows these; only what fails is worth a line of its own.
-        each = [check for result in results for check in result.checks]
-        self._tally.add(*each)
-        self._screen.checks([check for check in each if not check.passed])
-
-    def _dump(self, node: str, *options: str) -> str:
-        place = entering.of_node(self._layout, self._state, node)
-        done = subprocess.run(
-            ["ovs-ofctl", "-O", "OpenFlow15", *options, "dump-flows", "br-int"],
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **place.environment},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout
+        self._teller.check_quietly(*(check for result in results for check in result.checks))
 
     def _explain(self, pods: tuple[Pod, ...]) -> None:
         node = next(pod for pod in pods if not pod.host_network).node
         self._screen.section(
             f"A few flows of {node}: ovs-ofctl --names dump-flows br-int | ovsnet explain"
         )
-        chosen = flowdump.sample(flowdump.parse(self._dump(node, "--names")), _FLOWS_SHOWN)
-        done = subprocess.run(
-            [str(Path(sys.executable).with_name("ovsnet")), "explain"],
-            input="".join(f" {flow.line}\n" for flow in chosen),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        chosen = flowdump.sample(flowdump.parse(self._teller.dump(node, "--names")), _FLOWS_SHOWN)
+        lines = "".join(f" {flow.line}\n" for flow in chosen)
+        done = self._teller.ovsnet("explain", given=lines)
         self._screen.quote(done.stdout or done.stderr)
-        self._check(
+        self._teller.check(
             Check(
                 "flows that carried the traffic are explained",
                 done.returncode == 0 and bool(chosen) and bool(done.stdout.strip()),
@@ -193,29 +162,27 @@ class Story:
         )
 
     def _streams(self, pods: tuple[Pod, ...]) -> list[Stream]:
-        ordinary = [pod for pod in pods if not pod.host_network]
-        source, near, far = reachability.cast_of(ordinary)
+        """Pings between pods that no policy isolates, connections that a rule allows, and calls
+        that none does.
+        """
+        free = [p for p in pods if not p.host_network and p.namespace != NAMESPACE]
+        pinging, near, far = reachability.cast_of(free)
+        client, server = ends_of(pods, ALLOWED)
+        stranger, closed = ends_of(pods, DENIED)
         streams: list[Stream] = []
-        for family in (4, 6):
-            target = reachability.of_family(far.addresses, family)
-            beside = reachability.of_family(near.addresses, family)
+        for family in pairs.FAMILIES:
+            beside, there, door, shut = (
+                reachability.of_family(pod.addresses, family) for pod in (near, far, server, closed)
+            )
             title = f"IPv{family}"
+            allowed = client.netns, (door, ALLOWED.port), server.name
             streams += [
-                PingStream(f"ping every 20 ms on one node, {title}", source.netns, beside),
-                PingStream(f"ping every 20 ms between nodes, {title}", source.netns, target),
-                RequestStream(
-                    f"one TCP connection between nodes, {title}",
-                    source.netns,
-                    (target, far.port),
-                    far.name,
-                    keep=True,
-                ),
-                RequestStream(
-                    f"new TCP connections between nodes, {title}",
-                    source.netns,
-                    (target, far.port),
-                    far.name,
-                    keep=False,
+                PingStream(f"ping every 20 ms on one node, {title}", pinging.netns, beside),
+                PingStream(f"ping every 20 ms between nodes, {title}", pinging.netns, there),
+                RequestStream(f"one TCP connection by a rule, {title}", *allowed, keep=True),
+                RequestStream(f"new TCP connections by a rule, {title}", *allowed, keep=False),
+                CallStream(
+                    f"calls that policies deny, {title}", stranger.netns, (shut, DENIED.port)
                 ),
             ]
         return streams
@@ -227,38 +194,38 @@ class Story:
         """
         return [
             node.name
-            for node in self._state.nodes
+            for node in self._teller.state.nodes
             if probes.connections(Path(node.netns), cluster.OPENFLOW_PORT)
         ]
 
     def _lose_controller(self, pods: tuple[Pod, ...]) -> None:
         self._screen.section("The controller is killed, and comes back")
-        nodes = [node.name for node in self._state.nodes]
+        nodes = [node.name for node in self._teller.state.nodes]
         with Traffic(self._streams(pods)) as traffic:
             time.sleep(_AFTERWARDS_SECONDS)
-            before = {node: flowdump.parse(self._dump(node)) for node in nodes}
+            before = {node: flowdump.parse(self._teller.dump(node)) for node in nodes}
             dumped = time.monotonic()
             process.end(process.known(self._layout, CONTROLLER))
             killed = time.monotonic()
-            _wait(lambda: not self._connected())
+            wait(lambda: not self._connected())
             time.sleep(_ALONE_SECONDS)
             alone = self._connected()
-            self._state = cluster.start_process(self._layout, CONTROLLER)
+            self._teller.state = cluster.start_process(self._layout, CONTROLLER)
             returned = time.monotonic()
-            in_step = _wait(self._in_step)
+            in_step = wait(self._in_step)
             time.sleep(_AFTERWARDS_SECONDS)
             elapsed = time.monotonic() - dumped
-            after = {node: flowdump.parse(self._dump(node)) for node in nodes}
-            counts = traffic.stop()
+            after = {node: flowdump.parse(self._teller.dump(node)) for node in nodes}
+            outcomes = traffic.stop()
         written = self._flow_writes()
-        status = self._controller()
-        self._check(
+        status = self._teller.status()
+        self._teller.check(
             Check(
                 "while it was gone, no switch had a controller",
                 not alone,
                 f"for {returned - killed:.1f} s",
             ),
-            *(count.check for count in counts),
+            *(outcome.check for outcome in outcomes),
             Check(
                 "back again, it has a session with every switch and found its flows there",
                 in_step,
@@ -269,23 +236,18 @@ class Story:
         for node in nodes:
             # A tenth is for the time between the dumps' own moments of reading.
             found = flowdump.compare(before[node], after[node], elapsed * 0.9)
-            self._check(Check(f"no flow of {node} was rewritten", found.untouched, found.text))
-
-    def _controller(self) -> Status | None:
-        """What the controller says of itself; None while it does not answer."""
-        try:
-            return read_status(control.fetch(self._state, "/status").encode())
-        except probes.UNANSWERED:
-            return None
+            self._teller.check(
+                Check(f"no flow of {node} was rewritten", found.untouched, found.text)
+            )
 
     def _in_step(self) -> bool:
         """Whether all switches have what the controller wants them to have."""
-        status = self._controller()
-        return status is not None and control.in_step(status, len(self._state.nodes))
+        status = self._teller.status()
+        return status is not None and control.in_step(status, len(self._teller.state.nodes))
 
     def _flow_writes(self) -> float | None:
         try:
-            metrics = control.fetch(self._state, "/metrics")
+            metrics = control.fetch(self._teller.state, "/metrics")
         except probes.UNANSWERED:
             return None
         return control.total(metrics, control.FLOW_WRITES)
@@ -293,13 +255,3 @@ class Story:
 
 def _written_text(written: float | None) -> str:
     return "no such metric" if written is None else f"{written:.0f} written since it came back"
-
-
-def _wait(condition: Callable[[], bool], seconds: float = _CONTROLLER_SECONDS) -> bool:
-    """Whether the condition came true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True

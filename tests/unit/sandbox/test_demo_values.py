@@ -20,7 +20,7 @@ from ovsnet.sandbox.demo.reachability import Mesh, NodeSite, OutsideSite, Result
 
 def pod(name: str, node: str, number: int, host: bool = False) -> Pod:
     addresses = (f"10.244.{number}.2", f"fd00:{number}::2")
-    return Pod("shop", name, node, host, addresses, 80, Path(f"/run/netns/{name}"))
+    return Pod("shop", name, "app", node, host, addresses, (80,), Path(f"/run/netns/{name}"))
 
 
 def site(name: str, number: int) -> NodeSite:
