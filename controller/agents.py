@@ -57,13 +57,17 @@ class Agents:
         answer: Future[str | None] = Future()
 
         def ask(now: float) -> list[Result]:
+            # Nobody waits any more if this has waited for too long itself.
+            wanted = answer.set_running_or_notify_cancel()
             try:
                 results = question(now)
             except Exception as error:
-                answer.set_exception(error)
+                if wanted:
+                    answer.set_exception(error)
                 raise
             refused = [r.reason for r in results if isinstance(r, ReportRefused)]
-            answer.set_result(refused[0] if refused else None)
+            if wanted:
+                answer.set_result(refused[0] if refused else None)
             return results
 
         self._loop.ask(ask)

@@ -6,11 +6,12 @@ anywhere. Whoever wants to know puts a question down here, from any thread, and 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from ipaddress import ip_address
 from typing import Annotated
 
@@ -107,9 +108,9 @@ class Questions:
             if number is None:
                 self._waiting[node] = waiting
         if former is not None:
-            former.set_result(None)
+            _give(former, None)
         if number is not None:
-            waiting.set_result(number)
+            _give(waiting, number)
         return waiting
 
     def leave(self, node: str, waiting: Future[int | None]) -> None:
@@ -139,12 +140,18 @@ class Questions:
             self._open[number] = _Question(node, answer)
             waiting = self._waiting.pop(node, None)
         if waiting is not None:
-            waiting.set_result(number)
+            _give(waiting, number)
         return number, answer
 
     def _drop(self, number: int) -> None:
         with self._lock:
             self._open.pop(number, None)
+
+
+def _give(waiting: Future[int | None], number: int | None) -> None:
+    """End a wait; one that is over already stays as it is."""
+    with contextlib.suppress(InvalidStateError):
+        waiting.set_result(number)
 
 
 def _answer(told: Told) -> Answer:

@@ -1,0 +1,117 @@
+"""What the brain makes of agents' reports: whom it believes, and what it tells of it."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from fake_switch import FakeSwitch, description
+
+from ovsnet.api import KINDS, NODE, Synced
+from ovsnet.controller import report
+from ovsnet.controller.brain import Brain, ReportRefused
+from ovsnet.controller.network import Network
+from ovsnet.controller.notices import Send, Settled
+from ovsnet.controller.openflow import decode, encode
+from ovsnet.controller.openflow.events import Disconnected
+from ovsnet.controller.reports import Settled as Report
+from ovsnet.controller.session import Timing
+from ovsnet.controller.switchboard import Switchboard
+from ovsnet.flows.stamp import serial_of
+from ovsnet.model import Node
+
+OWN = "192.0.2.1"
+NODES = {
+    "node-1": Node("node-1", addresses=(ip_address(OWN),)),
+    "node-2": Node("node-2", addresses=(ip_address("192.0.2.2"),)),
+}
+
+
+class Stage:
+    """A brain and the switch of node-1."""
+
+    def __init__(self):
+        self.brain = Brain(Network(encode.fingerprint), Switchboard(1, Timing()))
+        self.switch = FakeSwitch("node-1")
+        self.now = 100.0
+        self.results = []
+
+    def take(self, results):
+        for result in results:
+            self.results.append(result)
+            if isinstance(result, Send):
+                self.switch.receive(result.data)
+        while self.switch.answers:
+            self.take(self.brain.seen(self.switch.answers.popleft(), self.now))
+
+    def list_all(self):
+        for kind in KINDS:
+            self.take(self.brain.heard(Synced(kind, NODES if kind is NODE else {}), self.now))
+
+    def connect(self, **changes):
+        self.take(self.brain.seen(self.switch.connected(**changes), self.now))
+
+    def report(self, node="node-1", address=OWN, **changes):
+        flows = decode.flows(b"".join(description(*i) for i in self.switch.flows.items()))
+        (stamp,) = (flow for flow in flows if serial_of(flow) is not None)
+        said = {"digest": f"{stamp.cookie:016x}", "serial": serial_of(stamp)} | changes
+        results = self.brain.reported(Report(node, **said), address, self.now)
+        self.take(results)
+        return results
+
+    def status(self):
+        document = report.status(self.brain, 1, 0.0, {}, lambda moment: moment)
+        return {node.name: node for node in document.nodes}
+
+
+def steady():
+    stage = Stage()
+    stage.list_all()
+    stage.connect(serial="netdev")
+    return stage
+
+
+def test_a_report_of_the_nodes_own_agent_settles_the_revision_and_status_shows_it():
+    stage = steady()
+    revision = stage.status()["node-1"].revision
+    assert (revision.acknowledged, revision.settled) == (revision.desired, None)
+    stage.now += 0.5
+    assert stage.report() == [Settled("node-1", revision.desired, 0.5)]
+    revision = stage.status()["node-1"].revision
+    assert revision.in_effect
+    assert revision.settled == revision.desired
+    assert stage.report() == [], "said before"
+
+
+def test_another_nodes_agent_is_not_believed():
+    stage = steady()
+    reason = "192.0.2.2 is no address of node node-1, which has: 192.0.2.1"
+    assert stage.report(address="192.0.2.2") == [ReportRefused("node-1", "192.0.2.2", reason)]
+    assert stage.status()["node-1"].revision.settled is None
+
+
+def test_nobody_is_believed_of_a_node_that_is_none():
+    stage = steady()
+    assert stage.report("node-9") == [ReportRefused("node-9", OWN, "there is no node 'node-9'")]
+
+
+def test_a_report_of_a_node_whose_switch_is_not_connected_is_nothing():
+    stage = steady()
+    assert stage.report("node-2", "192.0.2.2") == []
+    assert stage.status()["node-2"].revision.settled is None
+
+
+def test_a_report_before_the_nodes_are_known_is_passed_over_and_refused_to_nobody():
+    stage = Stage()
+    assert stage.brain.reported(Report("node-1", "1", 1), "203.0.113.9", 0.0) == []
+    assert stage.brain.vouch("node-1", "203.0.113.9") == []
+    stage.list_all()
+    assert len(stage.brain.vouch("node-1", "203.0.113.9")) == 1
+
+
+def test_a_lost_switch_has_nothing_settled_and_no_datapath():
+    stage = steady()
+    stage.report()
+    assert stage.status()["node-1"].datapath == "netdev"
+    stage.take(stage.brain.seen(Disconnected(stage.switch.connection, "lost"), stage.now))
+    node = stage.status()["node-1"]
+    assert (node.revision.settled, node.datapath) == (None, "")
