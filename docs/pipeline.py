@@ -18,6 +18,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import NamedTuple
 
+from ovsnet.flows import agreement as agreement_flows
 from ovsnet.flows import node as node_flows
 from ovsnet.flows import peer as peer_flows
 from ovsnet.flows import pod as pod_flows
@@ -78,7 +79,7 @@ def uses() -> Iterator[Use]:
     assert WEB.ipv4 is not None
     assert WEB.ipv6 is not None
     yield Use(node_flows.from_gateway)
-    yield Use(node_flows.from_tunnel)
+    yield Use(agreement_flows.from_tunnel)
     yield Use(pod_flows.from_pod, (WEB,))
     for address in WEB.addresses:
         yield Use(pod_flows.honest_packets, (WEB, address))
@@ -107,7 +108,10 @@ def uses() -> Iterator[Use]:
         yield Use(node_flows.no_such_pod, (network,))
     yield Use(node_flows.to_the_world, (gateway.mac,))
     yield from policy_uses()
+    yield Use(agreement_flows.the_lower_node_is_right, (THIS.addresses, node_flows.CT_ZONE))
+    yield Use(agreement_flows.replies_begin_nothing)
     yield Use(node_flows.commit_new)
+    yield Use(agreement_flows.replies_to_peers)
     yield Use(node_flows.send)
     yield Use(node_flows.explicit_drops)
     yield Use(stamp_flows.stamp_flow, (0x5EED,))

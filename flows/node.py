@@ -12,6 +12,12 @@ from ipaddress import IPv6Address, ip_network
 
 import msgspec
 
+from ovsnet.flows.agreement import (
+    from_tunnel,
+    replies_begin_nothing,
+    replies_to_peers,
+    the_lower_node_is_right,
+)
 from ovsnet.flows.fields import CtState, Field, IpProto
 from ovsnet.flows.flow import (
     Block,
@@ -50,7 +56,6 @@ from ovsnet.names import (
     GATEWAY_OFFSET,
     GATEWAY_OFPORT,
     ROUTER_MAC,
-    TUNNEL_KEY,
     TUNNEL_OFPORT,
     Table,
     pod_mac,
@@ -95,7 +100,7 @@ def node_block(node: Node) -> Block:
 
 def _flows(node: Node) -> Iterator[Flow]:
     yield from_gateway()
-    yield from_tunnel()
+    yield from from_tunnel()
     yield from neighbour_discovery_ends_here()
     yield from no_dhcp_servers()
     yield from through_conntrack()
@@ -104,7 +109,10 @@ def _flows(node: Node) -> Iterator[Flow]:
     yield from unroutable()
     yield no_relay()
     yield from drops_that_no_pod_counts()
+    yield from the_lower_node_is_right(node.addresses, CT_ZONE)
+    yield from replies_begin_nothing()
     yield from commit_new()
+    yield replies_to_peers()
     yield send()
     yield from explicit_drops()
     gateway = gateway_of(node)
@@ -131,16 +139,6 @@ def from_gateway() -> Flow:
         USUAL,
         match(in_port(GATEWAY_OFPORT)),
         (SOURCE.set(Side.GATEWAY), Goto(Table.SPOOF_GUARD)),
-    )
-
-
-def from_tunnel() -> Flow:
-    """Packets of the overlay's own network identifier from other nodes; others are dropped."""
-    return Flow(
-        Table.CLASSIFY,
-        USUAL,
-        match(in_port(TUNNEL_OFPORT), Term(Field.TUN_ID, TUNNEL_KEY)),
-        (SOURCE.set(Side.TUNNEL), Goto(Table.SPOOF_GUARD)),
     )
 
 

@@ -43,12 +43,25 @@ class Side(IntEnum):
     GATEWAY = 3
 
 
+class Said(IntEnum):
+    """What a packet's node says of its direction, in `SAID`."""
+
+    NOTHING = 0
+    FORWARD = 1
+    REPLY = 2
+
+
 SOURCE = Register("source", "the sort of port it came in by", Subfield(Field.REG0, 0, 4))
 DESTINATION = Register("destination", "the sort of port it leaves by", Subfield(Field.REG0, 4, 4))
 ND_ANSWER = Register(
     "nd-answer",
     "1: an advertisement that `neighbour` is half done with",
     Subfield(Field.REG0, 9, 1),
+)
+SAID = Register(
+    "said",
+    "the direction of a tunnel packet as its node says: 1 as its connection began, 2 a reply",
+    Subfield(Field.REG0, 10, 2),
 )
 OUT_PORT = Register("out-port", "the port that it leaves by", Subfield(Field.REG1, 0, 32))
 
@@ -64,4 +77,4 @@ STAMP_SERIAL = Register(
     Subfield(Field.REG6, 0, 32),
 )
 
-REGISTERS = (SOURCE, DESTINATION, ND_ANSWER, OUT_PORT, STAMP_SERIAL, NEVER_WRITTEN)
+REGISTERS = (SOURCE, DESTINATION, ND_ANSWER, SAID, OUT_PORT, STAMP_SERIAL, NEVER_WRITTEN)

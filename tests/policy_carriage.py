@@ -15,7 +15,6 @@ from ovsnet.model import IPAddress, Node, Pod
 from ovsnet.names import (
     GATEWAY_OFPORT,
     ROUTER_MAC,
-    TUNNEL_KEY,
     TUNNEL_OFPORT,
     host_mac,
     pod_mac,
@@ -56,15 +55,19 @@ def network_of(world: World) -> Network:
 
 @dataclass
 class Carriage:
-    """The switches of a world with their trackers: what passes leaves its connections there."""
+    """The switches of a world with their trackers: what passes leaves its connections there.
+
+    `ports` are those of the pods, by their numbers; there are some for every world.
+    """
 
     world: World
     flows: dict[str, Iterable[Flow]]
     trackers: dict[str, Connections] = field(default_factory=dict)
     switches: dict[str, Switch] = field(default_factory=dict)
+    ports: dict[str, dict[int, Port]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.ports = {
+        self.ports = self.ports or {
             name: {p.ofport: p for p in ports_of(self.world, name)} for name in self.world.nodes
         }
         self.switches = self.switches or {
@@ -139,6 +142,11 @@ class Carriage:
                 yield self.ports[node][out.port].name
 
     def _through_tunnel(self, node: str, packet: Packet) -> Iterator[str]:
+        there, inner = self.tunnelled(node, packet)
+        yield from self._carried(there, inner)
+
+    def tunnelled(self, node: str, packet: Packet) -> tuple[str, Packet]:
+        """Which node a packet that leaves by a tunnel comes to, and how it comes in there."""
         outer = packet[Field.TUN_DST]
         nodes = self.world.nodes.values()
         (there,) = (n for n in nodes if outer in (int(a) for a in n.addresses))
@@ -146,7 +154,13 @@ class Carriage:
         registers = dict.fromkeys((Field.REG0, Field.REG1), 0)
         inner = packet.replace(registers).untracked()
         ends = (str(next(a for a in n.addresses if a.version == 4)) for n in (here, there))
-        yield from self._carried(there.name, inner.through_tunnel(TUNNEL_OFPORT, TUNNEL_KEY, *ends))
+        return there.name, inner.through_tunnel(TUNNEL_OFPORT, packet[Field.TUN_ID], *ends)
+
+    def leaves(self, node: str, packet: Packet) -> Packet | None:
+        """A packet as it leaves a node's switch, if it does; the tracker remembers it."""
+        trace = self.switches[node].trace(packet, self.trackers[node])
+        self.trackers[node] = trace.tracker
+        return trace.deliveries[0].packet if trace.deliveries else None
 
 
 def gateways(node: Node) -> list[IPAddress]:

@@ -65,7 +65,8 @@ def test_the_simulator_agrees_with_the_switch(switch, generated, batch):
 HERE = Node(
     "here",
     pod_cidrs=(ip_network("10.244.1.0/24"), ip_network("fd00:244:1::/64")),
-    addresses=(ip_address("192.168.7.1"),),
+    # Higher than the other node's, which therefore knows better who began a connection.
+    addresses=(ip_address("192.168.7.9"),),
 )
 THERE = Node(
     "there",
@@ -135,6 +136,15 @@ def pipeline_packets():
             yield packet.through_tunnel(port, key, outer, "192.168.7.1")
 
 
+def about_nodes_that_are_not_there(flow):
+    """Whether a flow is about tunnel packets of lower nodes, none of which is the other node."""
+    outer = int(THERE.addresses[0])
+    return any(
+        t.field is Field.TUN_SRC and t.value != outer & (t.mask or Field.TUN_SRC.full)
+        for t in flow.match
+    )
+
+
 def test_the_simulator_agrees_over_the_pipeline_itself(switch):
     flows = pipeline_flows()
     switch.replace(flows)
@@ -157,6 +167,7 @@ def test_the_simulator_agrees_over_the_pipeline_itself(switch):
             assert found is None, f"{flow_words(packet)} {states}: {found}"
     reached = {Table.CLASSIFY} | {getattr(a, "table", None) for f in flows for a in f.actions}
     missed = [f for f in flows if f.cookie not in met and f.table in reached]
+    missed = [f for f in missed if not about_nodes_that_are_not_there(f)]
     # The last flow of a table may be there for nothing but safety.
     missed = [print_flow(f) for f in missed if f.match or f.actions]
     assert not missed, "no packet met these flows"

@@ -10,7 +10,7 @@ from places import Place
 from scene import ALL_NODES, ALL_NODES_MAC, VXLAN_PORT, Scene
 from wire import datagram, mark
 
-from ovsnet.names import ROUTER_MAC, TUNNEL_KEY, link_local, pod_mac
+from ovsnet.names import ROUTER_MAC, TUNNEL_KEY, TUNNEL_REPLY_KEY, link_local, pod_mac
 
 
 def vxlan(scene: Scene, sender: Place, inner: bytes, network: int = TUNNEL_KEY) -> None:
@@ -89,7 +89,7 @@ def test_another_network_identifier_is_refused(scene: Scene) -> None:
     token = mark()
     node3 = scene.lab.underlay("node3")
     inner = through_the_tunnel(scene, scene.pods["a3"].ipv4, scene.pods["a1"].ipv4, token)
-    for network in (0, TUNNEL_KEY + 1, (1 << 24) - 1):
+    for network in (0, TUNNEL_REPLY_KEY + 1, (1 << 24) - 1):
         vxlan(scene, node3, inner, network)
     expect_only(scene, token, node3, set())
 

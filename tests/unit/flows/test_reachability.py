@@ -33,6 +33,7 @@ from ovsnet.names import (
     ROUTER_MAC,
     TUNNEL_KEY,
     TUNNEL_OFPORT,
+    TUNNEL_REPLY_KEY,
     Table,
     host_mac,
     link_local,
@@ -118,10 +119,11 @@ def carried(node: int, packet: Packet) -> list[Arrival]:
             if target not in SWITCHES:
                 arrivals.append(Arrival(f"node-{target}", out.packet))
                 continue
-            assert out.packet[Field.TUN_ID] == TUNNEL_KEY
+            key = out.packet[Field.TUN_ID]
+            assert key in (TUNNEL_KEY, TUNNEL_REPLY_KEY)
             inner = out.packet.replace(dict.fromkeys((Field.REG0, Field.REG1), 0)).untracked()
             came = inner.through_tunnel(
-                TUNNEL_OFPORT, TUNNEL_KEY, f"172.18.0.{node}", f"172.18.0.{target}"
+                TUNNEL_OFPORT, key, f"172.18.0.{node}", f"172.18.0.{target}"
             )
             arrivals += carried(target, came)
         else:
@@ -294,7 +296,8 @@ def test_what_pods_must_not_say_is_dropped_before_anything_else_sees_it(packet: 
         ("172.18.0.3", TUNNEL_KEY, "10.244.2.6", False),
         ("172.18.0.3", TUNNEL_KEY, "10.244.3.6", True),
         ("172.18.0.9", TUNNEL_KEY, "10.244.2.6", False),
-        ("172.18.0.2", TUNNEL_KEY + 1, "10.244.2.6", False),
+        ("172.18.0.2", TUNNEL_REPLY_KEY, "10.244.2.6", True),
+        ("172.18.0.2", TUNNEL_REPLY_KEY + 1, "10.244.2.6", False),
         ("172.18.0.2", 0, "10.244.2.6", False),
     ],
 )
