@@ -60,7 +60,8 @@ _NEIGHBOUR_MESSAGES = {
     136: "neighbour advertisements",
     137: "redirects",
 }
-_ORIGINAL = frozenset(Field(number) for number in range(Field.CT_NW_SRC, Field.CT_TP_DST + 1))
+_ORIGINAL = frozenset(f for f in Field if Field.CT_NW_SRC <= f <= Field.CT_TP_DST)
+_ORIGINAL_PORTS = (Field.CT_TP_SRC, Field.CT_TP_DST)
 _KNOWN = ct_state(CtState.TRK, CtState.INV)
 _ARP_MESSAGES = {1: "ARP requests", 2: "ARP replies"}
 _FIELDS = {
@@ -201,10 +202,21 @@ def _condition(term: Term, ports: PortNames) -> str:
     if noted:
         return ", ".join(noted)
     if field in _FIELDS:
-        return f"{_FIELDS[field]} {_value(field, value, mask)}"
+        return _named(_FIELDS[field], term)
     if mask is not None:
         return f"{field.text}={_value(field, value, mask)}"
     return print_match((term,), ports)
+
+
+def _named(name: str, term: Term) -> str:
+    """A condition on a field that has a name."""
+    field, value, mask = term.field, term.value, term.mask
+    if field in _ORIGINAL_PORTS and mask is not None and _is_prefix(field, mask):
+        return f"{name}s {value} to {value | field.full ^ mask}"
+    text = _value(field, value, mask)
+    if text.startswith("in ") and name.endswith((" at", " to")):
+        text = f"an address {text}"
+    return f"{name} {text}"
 
 
 def _connection(value: int, mask: int) -> str:
@@ -253,10 +265,15 @@ def _address(field: Field, value: int, mask: int | None) -> str:
     make = IPv4Address if field.bits == 32 else IPv6Address
     if mask is None:
         return str(make(value))
-    wild = field.full ^ mask
-    if wild & (wild + 1) == 0:
-        return f"in {make(value)}/{field.bits - wild.bit_length()}"
+    if _is_prefix(field, mask):
+        return f"in {make(value)}/{mask.bit_count()}"
     return f"{make(value)}/{make(mask)}"
+
+
+def _is_prefix(field: Field, mask: int) -> bool:
+    """Whether a mask has all bits above its lowest one."""
+    wild = field.full ^ mask
+    return wild & (wild + 1) == 0
 
 
 def _port(number: int, ports: PortNames) -> str:

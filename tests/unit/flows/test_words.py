@@ -108,8 +108,13 @@ def reading(text, ports=None):
             "clause 2 of 2 of conjunction 9 holds",
         ),
         (
+            "table=8,ct_state=-inv+trk,ip,ct_nw_src=10.1.0.0/16 actions=conjunction(9,1/2)",
+            "IPv4 packets, of a connection that began at an address in 10.1.0.0/16",
+            "clause 1 of 2 of conjunction 9 holds",
+        ),
+        (
             "table=12,ct_state=-inv+trk,ip,ct_nw_proto=17,ct_tp_dst=0x1f90/0xfffc actions=drop",
-            "IPv4 packets, of a connection by UDP, to its port 0x1f90/0xfffc",
+            "IPv4 packets, of a connection by UDP, to its ports 8080 to 8083",
             "dropped",
         ),
         (
