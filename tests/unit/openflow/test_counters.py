@@ -77,7 +77,9 @@ def test_a_switch_is_asked_every_so_often_for_these_two_tables_alone():
     assert sum(len(decode.flows(part.body)) for part in asked) == 6
     play.settle()
     assert play.heard(Counted) == [Counted(NODE, {OURS | 1: 3, OURS | 3: 7})]
-    play.wait(EVERY)
+    play.wait(EVERY / 2)
+    assert not listings(play)
+    play.wait(EVERY / 2)
     play.settle()
     assert len(play.heard(Counted)) == 2
     assert not play.switch.writes
@@ -136,6 +138,22 @@ def test_an_answer_that_comes_late_is_waited_for_and_no_second_question_is_put()
     # The next one is due at once, for its time has passed.
     play.wait(0)
     assert len({part.xid for part in listings(play)}) == 2
+
+
+def test_an_answer_that_comes_slowly_is_waited_for():
+    play = counting(9)
+    drop(play, OURS | 1)
+    play.wait(EVERY)
+    parts = listings(play)
+    play.switch.answers.clear()
+    assert len(parts) > 5
+    for part in parts:
+        for _ in range(3):
+            play.wait(COUNTING.quiet * 3)
+            play.settle()
+        play.feed(part)
+    assert play.heard(Counted) == [Counted(NODE, {OURS | 1: 1})]
+    assert not play.heard(NotCounted)
 
 
 def test_a_switch_that_does_not_answer_is_asked_again_and_kept():
