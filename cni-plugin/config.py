@@ -111,7 +111,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 raise ValueError(f"controllers: {target!r}; expected tcp:ADDRESS:PORT or the like")
         for url in self.agents_urls:
             split = urlsplit(url)
-            if split.scheme != "http" or not split.hostname or split.query or split.fragment:
+            wrong = split.scheme != "http" or not split.hostname or split.query or split.fragment
+            # Asked for its port, it says itself what is wrong with it.
+            if wrong or split.port == 0:
                 raise ValueError(f"agents_urls: {url!r}; expected http://ADDRESS:PORT")
 
     @property

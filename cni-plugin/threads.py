@@ -44,12 +44,12 @@ class Threads:
 
     def __init__(self, proc: Path, pid: int, machine: str = os.uname().machine) -> None:
         self._tasks = proc / str(pid) / "task"
-        self._poll = _POLLS.get(machine, -1)
+        self.poll = _POLLS.get(machine, -1)
 
     @property
     def visible(self) -> bool:
         """Whether it can be seen from here what the revalidators do."""
-        if self._poll < 0:
+        if self.poll < 0:
             return False
         try:
             return any(self._syscall(thread) for thread in self._named(_REVALIDATOR))
@@ -78,7 +78,7 @@ class Threads:
 
     def _sleep(self, thread: Path) -> Sleep | None:
         try:
-            return sleeping(self._syscall(thread), self._poll)
+            return sleeping(self._syscall(thread), self.poll)
         except OSError:
             # It has ended meanwhile.
             return None
