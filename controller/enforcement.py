@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
+from ovsnet.controller.feeds import Peers, Subjects
 from ovsnet.controller.grants import (
     Grant,
     NamedGrant,
@@ -19,7 +20,7 @@ from ovsnet.controller.grants import (
     grants_of,
     subjects_of,
 )
-from ovsnet.controller.selection import Group, Labels, Member, Selection
+from ovsnet.controller.selection import Group, Labels, Listener, Member, Selection
 from ovsnet.controller.standing import StandingGrant
 from ovsnet.controller.work import Work
 from ovsnet.flows.flow import Block, Owner, OwnerKind, block
@@ -43,7 +44,7 @@ class Enforcement:
         self._selection = Selection()
         self._policies: dict[PolicyRef, NetworkPolicy] = {}
         self._standing: dict[Grant, StandingGrant] = {}
-        self._listening: dict[Grant, list[tuple[Group, _Feed]]] = {}
+        self._listening: dict[Grant, list[tuple[Group, Listener]]] = {}
         # Conjunctions have 32 bits: a hash of 24 and a rank among the grants that share it.
         self._by_hash: dict[int, dict[bytes, Grant]] = defaultdict(dict)
         self._named: dict[PortName, dict[NamedGrant, set[RuleRef]]] = defaultdict(dict)
@@ -226,9 +227,9 @@ class Enforcement:
         number = int.from_bytes(digest[:_HASH_OCTETS], "big")
         self._by_hash[number][digest] = grant
         self._number(number)
-        feeds = [
-            (grant.subjects, _Feed(standing, None)),
-            *((group, _Feed(standing, group)) for group in grant.peer_groups),
+        feeds: list[tuple[Group, Listener]] = [
+            (grant.subjects, Subjects(standing)),
+            *((group, Peers(standing, group)) for group in grant.peer_groups),
         ]
         for place in grant.peer_places:
             standing.peer_comes(place)
@@ -309,34 +310,6 @@ class Enforcement:
             self._work.on(member.home).blocks.append(_isolation_block(member, direction))
 
 
-class _Feed:
-    """Tells a standing grant of its subjects (`group` is None) or of the peers of a group."""
-
-    __slots__ = ("_group", "_standing")
-
-    def __init__(self, standing: StandingGrant, group: Group | None) -> None:
-        self._standing = standing
-        self._group = group
-
-    def joined(self, member: Member) -> None:
-        standing, group = self._standing, self._group
-        if group is not None:
-            for address in standing.grant.peer_addresses(group, member):
-                standing.peer_comes(address)
-        elif member.home:
-            for address in standing.grant.subject_addresses(member):
-                standing.subject_comes(member.home, address)
-
-    def left(self, member: Member) -> None:
-        standing, group = self._standing, self._group
-        if group is not None:
-            for address in standing.grant.peer_addresses(group, member):
-                standing.peer_goes(address)
-        elif member.home:
-            for address in standing.grant.subject_addresses(member):
-                standing.subject_goes(member.home, address)
-
-
 class _Watcher:
     """Notes which pods' isolation must be looked at."""
 
@@ -347,6 +320,9 @@ class _Watcher:
 
     def joined(self, member: Member) -> None:
         self._dirty.add(member.ref)
+
+    def changed(self, _: Member, now: Member, /) -> None:
+        self._dirty.add(now.ref)
 
     def left(self, member: Member) -> None:
         self._dirty.add(member.ref)

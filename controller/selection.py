@@ -53,10 +53,13 @@ class Listener(Protocol):
     """Who wants to know of a group's members."""
 
     def joined(self, member: Member) -> None:
-        """A member, as it is now."""
+        """There is a new member."""
+
+    def changed(self, before: Member, now: Member, /) -> None:
+        """A member is still one, but not as it was."""
 
     def left(self, member: Member) -> None:
-        """A member is none any more, or is about to join as it is now; as it was before."""
+        """A member, as it was, is none any more."""
 
 
 def selects(selector: Selector, labels: Mapping[str, str]) -> bool:
@@ -212,15 +215,20 @@ class Selection:
             self._groups_of[ref] = groups
         else:
             self._groups_of.pop(ref, None)
-        same = before == now
-        for group in old if not same else old - groups:
+        for group in old - groups:
             watched = self._watched[group]
             present = watched.members.pop(ref)
             for listener in watched.listeners:
                 listener.left(present)
         if now is None:
             return
-        for group in groups if not same else groups - old:
+        if before is not None and before != now:
+            for group in old & groups:
+                watched = self._watched[group]
+                watched.members[ref] = now
+                for listener in watched.listeners:
+                    listener.changed(before, now)
+        for group in groups - old:
             watched = self._watched[group]
             watched.members[ref] = now
             for listener in watched.listeners:
