@@ -3,7 +3,8 @@
     connection = connect(Path("kubeconfig"))
     watches = [Watch(connection, kind, queue.put) for kind in KINDS]
 
-Each watch tells its consumer of one kind of objects (`events`), as values of `ovsnet.model`.
+Each watch tells its consumer of one kind of objects (`events`), as values of `ovsnet.model`. A
+`Recorder` writes Events about objects that something is wrong with.
 """
 
 from ovsnet.api.connection import Connection, CredentialsError, connect
@@ -13,7 +14,9 @@ from ovsnet.api.networkpolicy import NETWORK_POLICY
 from ovsnet.api.node import NODE
 from ovsnet.api.objects import AnyKind, Key, Kind
 from ovsnet.api.pod import POD
+from ovsnet.api.recorder import Recorder
 from ovsnet.api.reflector import Timing
+from ovsnet.api.remark import Remark, Subject
 from ovsnet.api.watch import Watch, watch_node
 
 KINDS: tuple[AnyKind, ...] = (NODE, NAMESPACE, POD, NETWORK_POLICY)
@@ -34,7 +37,10 @@ __all__ = [
     "Fresh",
     "Key",
     "Kind",
+    "Recorder",
+    "Remark",
     "Stale",
+    "Subject",
     "Synced",
     "Timing",
     "Watch",

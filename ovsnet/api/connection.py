@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CHUNK = 1 << 16
 CONNECT_SECONDS = 10.0
 _UNAUTHORIZED = 401
+_JSON = "application/json"
+_MERGE_PATCH = "application/merge-patch+json"
 _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
 _KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -107,25 +109,49 @@ class Connection:
         Raises:
             UnreachableError: there was no response.
         """
+        return self._authorized("GET", f"{path}?{urlencode(query)}", silence, b"", {})
+
+    def post(self, path: str, body: bytes, silence: float) -> Response:
+        """Creates an object from its JSON; else as `get`.
+
+        Raises:
+            UnreachableError: there was no response. Whether there is an object is not known.
+        """
+        return self._authorized("POST", path, silence, body, {"Content-Type": _JSON})
+
+    def patch(self, path: str, body: bytes, silence: float) -> Response:
+        """Merges JSON into an object (RFC 7386); else as `get`.
+
+        Raises:
+            UnreachableError: there was no response. Whether it was done is not known.
+        """
+        return self._authorized("PATCH", path, silence, body, {"Content-Type": _MERGE_PATCH})
+
+    def _authorized(
+        self, method: str, target: str, silence: float, body: bytes, headers: dict[str, str]
+    ) -> Response:
         before = self._configuration
-        response = self._get(path, query, silence)
+        response = self._send(method, target, silence, body, headers)
         if response.status == _UNAUTHORIZED:
             response.close()
             self._reload(before)
-            response = self._get(path, query, silence)
+            response = self._send(method, target, silence, body, headers)
         return response
 
-    def _get(self, path: str, query: tuple[tuple[str, str], ...], silence: float) -> Response:
+    def _send(
+        self, method: str, target: str, silence: float, body: bytes, headers: dict[str, str]
+    ) -> Response:
         import urllib3  # noqa: PLC0415
 
         with self._lock:
             configuration, pool = self._configuration, self._pool
-            headers = {"Accept": "application/json", "User-Agent": "ovsnet"} | _auth(configuration)
+            ours = {"Accept": _JSON, "User-Agent": "ovsnet"} | _auth(configuration)
         try:
             raw = pool.request(
-                "GET",
-                f"{configuration.host.rstrip('/')}{path}?{urlencode(query)}",
-                headers=headers,
+                method,
+                f"{configuration.host.rstrip('/')}{target}",
+                body=body or None,
+                headers=ours | headers,
                 timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=silence),
                 retries=False,
                 redirect=False,

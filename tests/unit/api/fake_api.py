@@ -1,13 +1,17 @@
-"""An API server of pods that is all in memory, remembers every state it was in, and can misbehave.
+"""An API server of pods that is all in memory, remembers every state it was in, and can misbehave;
+and one of Events.
 
-It answers a `Get` of the reflector with bytes; nothing here does input or output.
+The first answers a `Get` of the reflector with bytes, the second the recorder's requests; nothing
+here does input or output.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import threading
 
+from ovsnet.api.connection import UnreachableError
 from ovsnet.model import Phase, Pod, PodRef
 
 
@@ -153,3 +157,78 @@ def status(code, message):
 
 def error(code, message="refused"):
     return line("ERROR", json.loads(status(code, message)))
+
+
+class FakeAnswer:
+    """A response as `ovsnet.api.connection.Response` has it."""
+
+    def __init__(self, code, body=b"", retry_after=0.0):
+        self.status = code
+        self.retry_after = retry_after
+        self._body = body
+
+    def chunks(self):
+        yield self._body
+
+    def close(self):
+        pass
+
+
+class FakeEvents:
+    """Events by their path.
+
+    `ails` are what befalls the next requests: an exception or a `FakeAnswer` in place of what they
+    ask for, a function that is called before, `"answer lost"` after it was done, None for nothing.
+    """
+
+    def __init__(self):
+        self.events = {}
+        self.requests = []
+        self.ails = []
+        self.changed = threading.Condition()
+
+    def get(self, path, query, silence):
+        return self._request("GET", path, lambda: self._found(path))
+
+    def post(self, path, body, silence):
+        return self._request("POST", path, lambda: self._create(path, json.loads(body)))
+
+    def patch(self, path, body, silence):
+        return self._request("PATCH", path, lambda: self._merge(path, json.loads(body)))
+
+    def wait(self, condition, seconds=20):
+        """Waits until a condition holds after some request."""
+        with self.changed:
+            assert self.changed.wait_for(condition, seconds), (self.events, self.requests)
+
+    def _request(self, method, path, do):
+        with self.changed:
+            self.requests.append(f"{method} {path}")
+            ail = self.ails.pop(0) if self.ails else None
+            if callable(ail):
+                ail()
+            answer = ail if isinstance(ail, Exception | FakeAnswer) else do()
+            self.changed.notify_all()
+        if isinstance(answer, Exception):
+            raise answer
+        if ail == "answer lost":
+            raise UnreachableError("the answer was lost")
+        return answer
+
+    def _found(self, path):
+        if path not in self.events:
+            return FakeAnswer(404, status(404, "not found"))
+        return FakeAnswer(200, json.dumps(self.events[path]).encode())
+
+    def _create(self, path, event):
+        name = f"{path}/{event['metadata']['name']}"
+        if name in self.events:
+            return FakeAnswer(409, status(409, "already exists"))
+        self.events[name] = event
+        return FakeAnswer(201, json.dumps(event).encode())
+
+    def _merge(self, path, changes):
+        found = self._found(path)
+        if found.status == 200:
+            self.events[path] |= changes
+        return found

@@ -51,6 +51,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.reply(200, EMPTY)
 
+    def do_POST(self):
+        server = self.server
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        server.requests.put((self.command, self.path, self.headers["Content-Type"], body))
+        if server.tokens and self.headers.get("Authorization") not in server.tokens:
+            self.reply(401, b"{}")
+        else:
+            self.reply(201, b'{"count":1}')
+
+    do_PATCH = do_POST  # noqa: N815
+
     def reply(self, status, body, headers=None):
         self.send_response(status)
         for name, value in (headers or {}).items():
@@ -140,6 +151,38 @@ def test_a_token_that_was_replaced_in_its_file_is_read_again(server, tmp_path):
         connection.get("/x", (), 5.0)
     token.write_text("other")
     assert connection.get("/x", (), 5.0).status == 200
+
+
+def test_objects_are_created_and_changed(server, tmp_path):
+    connection = connect(kubeconfig(tmp_path / "k", server.url + "/prefix/"))
+    for send, verb, kind in (
+        (connection.post, "POST", "application/json"),
+        (connection.patch, "PATCH", "application/merge-patch+json"),
+    ):
+        response = send("/api/v1/events", b'{"count":1}', 5.0)
+        assert response.status == 201
+        assert body_of(response) == b'{"count":1}'
+        seen = server.requests.get(timeout=PATIENCE)
+        assert seen == (verb, "/prefix/api/v1/events", kind, b'{"count":1}')
+
+
+def test_what_was_refused_for_an_old_token_is_sent_again_with_the_new_one(server, tmp_path):
+    token = tmp_path / "token"
+    token.write_text("old")
+    connection = connect(kubeconfig(tmp_path / "k", server.url, {"tokenFile": "token"}))
+    token.write_text("new")
+    server.tokens = {"Bearer new"}
+    assert connection.post("/x", b"{}", 5.0).status == 201
+    assert [server.requests.get(timeout=PATIENCE)[-1] for _ in range(2)] == [b"{}", b"{}"]
+
+
+def test_nobody_there_to_write_to(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    connection = connect(kubeconfig(tmp_path / "k", f"http://127.0.0.1:{port}"))
+    for send in (connection.post, connection.patch):
+        with pytest.raises(UnreachableError, match=r"no answer from http://127\.0\.0\.1"):
+            send("/x", b"{}", 5.0)
 
 
 def test_a_server_that_wants_to_be_left_alone(server, tmp_path):
