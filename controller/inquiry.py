@@ -6,6 +6,7 @@ there; everything else, which takes its time, is done by the thread that asks.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
@@ -86,6 +87,7 @@ class Inquiry:
         self._tickets = tickets
         self._connections = connections
         self._pause = pause
+        self._planning = threading.Lock()
 
     def in_loop(self, work: Callable[[], T]) -> T:
         """What a piece of work yields that is done in the loop's thread, between events.
@@ -135,10 +137,13 @@ class Inquiry:
     def plan(self, proposal: Proposal) -> Plan:
         """What policies would change if they were applied, or deleted. Changes nothing.
 
+        It takes a copy of everything, so there is one plan at a time.
+
         Raises:
             UnableError: the cluster is not known yet, or the controller is too busy.
         """
-        return plan(self._at_once(self._snapshot), proposal, self._connections)
+        with self._planning:
+            return plan(self._at_once(self._snapshot), proposal, self._connections)
 
     def _at_once(self, work: Callable[[], T]) -> T:
         try:

@@ -12,6 +12,8 @@ from ovsnet.cli import controller
 from ovsnet.cli.policyfiles import FileError, as_json, policies
 from ovsnet.cli.tables import columns
 from ovsnet.controller.plan import Cut, FlowChanges, Plan, Proposed, Shift, read_plan
+from ovsnet.model import Protocol
+from ovsnet.policy.spans import Ports
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,6 +23,7 @@ _SECONDS = 600.0
 _MOST_NAMES = 4
 _MOST_ROWS = 40
 _WIDE = 1000
+_EVERYTHING = {*map(str, Protocol), str(Ports(None))}
 
 
 @click.command()
@@ -145,11 +148,17 @@ def _shifts(shifts: Sequence[Shift]) -> Table:
         table.add_row(
             Text(some(shift.sources)),
             Text(some(shift.destinations)),
-            "; ".join(map(str, shift.traffic)),
+            traffic(shift.traffic),
             " ".join(shift.families),
             str(shift.pairs),
         )
     return table
+
+
+def traffic(found: Sequence[Ports]) -> str:
+    """Protocols with their ports, in words."""
+    texts = list(map(str, found))
+    return "everything" if set(texts) == _EVERYTHING else "; ".join(texts)
 
 
 def _cut(cut: Sequence[Cut]) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlencode
 
 import click
@@ -134,15 +134,17 @@ def _flows(flows: Flows) -> Iterator[str]:
         yield _labelled("flows", f"agree: it {flows.fates[0].where}")
         yield from _reading(flows.fates[0].flow)
     if not flows.agree:
-        for fate in flows.fates:
-            yield from _fate(fate)
+        yield from _fates(flows.fates)
 
 
-def _fate(fate: Fate) -> Iterator[str]:
-    mark = "" if fate.right else click.style(" (wrong)", fg="red")
-    yield f"{_HANGING}the {fate.packet} {fate.where}{mark}"
-    if not fate.right:
-        yield from _reading(fate.flow)
+def _fates(fates: Iterable[Fate]) -> Iterator[str]:
+    shown: Reading | None = None
+    for fate in fates:
+        mark = "" if fate.right else click.style(" (wrong)", fg="red")
+        yield f"{_HANGING}the {fate.packet} {fate.where}{mark}"
+        if not fate.right and fate.flow != shown:
+            shown = fate.flow
+            yield from _reading(shown)
 
 
 def _reading(flow: Reading | None) -> Iterator[str]:

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from ovsnet.cli import controller
 from ovsnet.cli.main import main
-from ovsnet.cli.plan import some
+from ovsnet.cli.plan import some, traffic
 from ovsnet.controller.plan import Action, Cut, FlowChanges, Plan, Proposed, Shift, Silent
 from ovsnet.model import Fault, Protocol
 from ovsnet.policy.spans import Ports, Span
@@ -138,6 +138,18 @@ def test_long_lists_are_cut_short_for_people_only(served):
 )
 def test_a_few_of_many_names(count, text):
     assert some([f"p{n}" for n in range(count)]) == text
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        ((*(Ports(p, (Span(0, 65535),)) for p in Protocol), Ports(None)), "everything"),
+        (tuple(Ports(p, (Span(0, 65535),)) for p in Protocol), "TCP; UDP; SCTP"),
+        ((WEB, Ports(None)), "TCP 80, 8000-8080; other protocols"),
+    ],
+)
+def test_traffic_in_words(found, text):
+    assert traffic(found) == text
 
 
 def test_json_is_the_controllers_own(served):

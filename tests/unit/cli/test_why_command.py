@@ -40,6 +40,7 @@ DROPPED = (
 LEAKS = (
     Fate("first packet", True, "arrives at shop/db", False, DROP),
     Fate("packet of a live connection", False, "is dropped on node-2", True, DROP),
+    Fate("answer in a live connection", True, "arrives at shop/web", False, DROP),
 )
 
 
@@ -133,6 +134,7 @@ def test_a_disagreement_is_loud(served):
     assert result.exit_code == 1
     assert f"    flows    DISAGREE: {problem}" in result.stdout
     assert "             the first packet arrives at shop/db (wrong)" in result.stdout
+    assert result.stdout.count("this flow of node-2") == 2, "once for each family"
     assert "             the packet of a live connection is dropped on node-2\n" in result.stdout
     assert result.stdout.endswith("THE FLOWS OF THE SWITCHES DO NOT DO WHAT THE POLICIES SAY\n")
 
