@@ -106,7 +106,7 @@ def _nodes(nodes: Sequence[NodeStatus], now: datetime) -> Table:
     from rich.text import Text  # noqa: PLC0415
 
     table = columns(
-        "Node", "Session", "Since", "Datapath id", "Flows", "Desired", "Acknowledged", "Settled",
+        "Node", "Session", "Since", "Datapath", "Flows", "Desired", "Acknowledged", "Settled",
         "Pods", "Refused",
     )  # fmt: skip
     for node in nodes:
@@ -115,7 +115,7 @@ def _nodes(nodes: Sequence[NodeStatus], now: datetime) -> Table:
             Text(node.name),
             Text(node.session, style="" if node.connected else "red"),
             ago(node.since, now),
-            Text(node.datapath_id),
+            Text(node.datapath or "-"),
             str(node.flows),
             str(revision.desired),
             Text(_number(revision.acknowledged), style="" if revision.current else "yellow"),
