@@ -7,7 +7,9 @@ they are called in worker threads, and must be safe to call there.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 
 import msgspec
 from aiohttp import web
@@ -23,6 +25,9 @@ from ovsnet.controller.questions import (
     read_proposal,
     read_question,
 )
+
+_MOST_AT_ONCE = 4
+"""Questions that are considered at a time; others wait for their turn."""
 
 _MOST_OCTETS = 1 << 26
 """Of what is planned: more than all policies of a large cluster."""
@@ -69,13 +74,21 @@ def application(sources: Sources) -> web.Application:
     async def owners(_: web.Request) -> web.Response:
         return await _json(lambda: msgspec.json.encode(sources.owners()))
 
+    at_once = asyncio.Semaphore(_MOST_AT_ONCE)
+
+    async def considered(answer: Callable[[], msgspec.Struct]) -> web.Response:
+        """An answer that may take long. It keeps no thread from those that must be quick."""
+        async with at_once:
+            found = await asyncio.wrap_future(_in_thread(lambda: msgspec.json.encode(answer())))
+        return web.Response(body=found + b"\n", content_type=JSON)
+
     async def why(request: web.Request) -> web.Response:
         question = read_question(request.query)
-        return await _json(lambda: msgspec.json.encode(sources.why(question)))
+        return await considered(lambda: sources.why(question))
 
     async def plan(request: web.Request) -> web.Response:
         body = await request.read()
-        return await _json(lambda: msgspec.json.encode(sources.plan(read_proposal(body))))
+        return await considered(lambda: sources.plan(read_proposal(body)))
 
     async def metrics(request: web.Request) -> web.Response:
         encode, kind = choose_encoder(request.headers.get("Accept", ""))
@@ -92,6 +105,21 @@ def application(sources: Sources) -> web.Application:
         app.router.add_get(f"/{handler.__name__}", handler)
     app.router.add_post("/plan", plan)
     return app
+
+
+def _in_thread(work: Callable[[], bytes]) -> Future[bytes]:
+    """Have work done in a thread that the end of the process does not wait for."""
+    answer: Future[bytes] = Future()
+
+    def do() -> None:
+        answer.set_running_or_notify_cancel()
+        try:
+            answer.set_result(work())
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=do, name="question", daemon=True).start()
+    return answer
 
 
 async def _json(produce: Callable[[], bytes]) -> web.Response:

@@ -224,6 +224,28 @@ def test_a_slow_answer_holds_up_no_other(controller):
         assert waiting.result()[0] == 200
 
 
+def test_slow_questions_hold_up_neither_others_nor_the_end():
+    made = Controller()
+    asked, release = threading.Semaphore(0), threading.Event()
+
+    def slow(question):
+        asked.release()
+        release.wait(20)
+        return Why(question.source, question.destination, "tcp", None, False)
+
+    made.why = slow
+    with ThreadPoolExecutor(20) as pool:
+        with made.server:
+            waiting = [pool.submit(made.ask, "/why?source=a/b&destination=c/d") for _ in range(20)]
+            for _ in range(4):
+                assert asked.acquire(timeout=20)
+            assert made.ask("/healthz")[0] == 200
+            assert made.ask("/status")[0] == 200
+            assert not asked.acquire(timeout=0.1), "the fifth waits for its turn"
+        release.set()
+        assert all(each.exception() for each in waiting), "the end does not wait for answers"
+
+
 def test_a_client_that_says_nothing_does_not_hold_up_the_end():
     made = Controller()
     address = made.server.address
