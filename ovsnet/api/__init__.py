@@ -8,7 +8,7 @@ Each watch tells its consumer of one kind of objects (`events`), as values of `o
 """
 
 from ovsnet.api.connection import Connection, CredentialsError, connect
-from ovsnet.api.events import Changed, Deleted, Event, Fresh, Stale, Synced
+from ovsnet.api.events import Changed, Deleted, Event, Fresh, Reached, Stale, Synced
 from ovsnet.api.namespace import NAMESPACE
 from ovsnet.api.networkpolicy import NETWORK_POLICY
 from ovsnet.api.node import NODE
@@ -37,6 +37,7 @@ __all__ = [
     "Fresh",
     "Key",
     "Kind",
+    "Reached",
     "Recorder",
     "Remark",
     "Stale",

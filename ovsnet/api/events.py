@@ -54,7 +54,19 @@ class Fresh(msgspec.Struct, frozen=True):
     kind: AnyKind
 
 
-Event: TypeAlias = Synced | Changed | Deleted | Stale | Fresh
+class Reached(msgspec.Struct, frozen=True):
+    """Everything of a kind up to `version` has been told.
+
+    `asked` is the last of the numbers with which a fresh list was asked for (`Watch.refresh`)
+    before the list began that is the base of it: all that was written before then is told, too.
+    """
+
+    kind: AnyKind
+    version: int
+    asked: int = 0
+
+
+Event: TypeAlias = Synced | Changed | Deleted | Stale | Fresh | Reached
 """What a consumer is told."""
 
 

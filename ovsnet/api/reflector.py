@@ -125,6 +125,7 @@ class Reflector(Generic[WireT, ValueT]):
         self._goal = _Goal.LIST
         self._request = _Request.NONE
         self._seen = 0
+        self._wanted = self._list_wanted = self._asked = 0
         self._pages: list[Read[ValueT]] = []
         self._list_version = 0
         self._continue = ""
@@ -139,6 +140,32 @@ class Reflector(Generic[WireT, ValueT]):
         self._failures = 0
         self._wait = 0.0
 
+    @property
+    def reached(self) -> int:
+        """The version up to which everything has been told; 0 before the first list."""
+        return self._seen
+
+    @property
+    def wanted(self) -> int:
+        """The last number given to `refresh`."""
+        return self._wanted
+
+    @property
+    def asked(self) -> int:
+        """The last number given to `refresh` before the list began that the view stands on."""
+        return self._asked
+
+    def refresh(self, number: int) -> None:
+        """Begin with a list again, unless that was asked for with this number before."""
+        if number > self._wanted:
+            self._wanted = number
+            if self._goal is _Goal.WATCH:
+                self._relist()
+
+    def interrupted(self) -> None:
+        """The response was cut on purpose."""
+        self._request = _Request.NONE
+
     def next(self) -> Step:
         """What to do now."""
         if self._wait > 0:
@@ -150,6 +177,8 @@ class Reflector(Generic[WireT, ValueT]):
             query = [("limit", str(self._timing.page))]
             if self._continue:
                 query.append(("continue", self._continue))
+            else:
+                self._list_wanted = self._wanted
             return Get(self._kind.path, (*self._selector, *query), self._timing.response)
         seconds = self._timing.watch * (1 + self._random())
         query = [
@@ -316,9 +345,13 @@ class Reflector(Generic[WireT, ValueT]):
             notes = (Rewound(self._kind, self._seen, version),)
         self._older_since = None
         self._seen = version
+        self._asked = self._list_wanted
         synced = self._view.replaced(self._pages, version)
         self._pages = []
         self._goal = _Goal.WATCH
+        if self._wanted > self._asked:
+            # Asked for while this list was on its way, which may not have what was written since.
+            self._relist()
         return (*notes, *self._fresh(), *synced)
 
     # Watches.

@@ -11,7 +11,17 @@ from typing import Any, Protocol
 
 from ovsnet import logs, model
 from ovsnet.api.connection import StalledError, UnreachableError
-from ovsnet.api.events import Changed, Deleted, Event, Fresh, Malformed, Rewound, Stale, Synced
+from ovsnet.api.events import (
+    Changed,
+    Deleted,
+    Event,
+    Fresh,
+    Malformed,
+    Reached,
+    Rewound,
+    Stale,
+    Synced,
+)
 from ovsnet.api.node import NODE
 from ovsnet.api.objects import AnyKind
 from ovsnet.api.reflector import Get, Notice, Reflector, Timing, Wait
@@ -49,7 +59,10 @@ class Server(Protocol):
 
 
 class Watch:
-    """Follows one kind of objects in a thread of its own, from `start` to `stop`."""
+    """Follows one kind of objects in a thread of its own, from `start` to `stop`.
+
+    `reached` is told, after the news, up to where there is none left to tell.
+    """
 
     def __init__(
         self,
@@ -58,12 +71,18 @@ class Watch:
         emit: Emit,
         *,
         field_selector: str = "",
+        reached: Emit | None = None,
         timing: Timing | None = None,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._server = server
+        self._kind = kind
         self._emit = emit
+        self._emit_reached = reached
+        self._reached = Reached(kind, 0)
+        self._wanted = 0
+        self._cuttable = False
         self._clock = clock
         self._log = logs.get("api").bind(kind=kind.name)
         if field_selector:
@@ -91,11 +110,25 @@ class Watch:
             if self._response is not None:
                 self._response.cut()
 
+    def refresh(self, number: int) -> None:
+        """Have the objects listed again, though nothing is wrong; from any thread.
+
+        Numbers grow from call to call. `Reached` tells the number when that list, or a later one,
+        has been told: it began after this was called.
+        """
+        with self._lock:
+            self._wanted = max(self._wanted, number)
+            # A list that is on its way is not cut: another one follows it.
+            if self._response is not None and self._cuttable:
+                self._response.cut()
+
     def _run(self) -> None:
         lost: tuple[Notice, ...] = ()
         while not self._stopping.is_set():
             try:
                 self._tell(lost)
+                with self._lock:
+                    self._reflector.refresh(self._wanted)
                 step = self._reflector.next()
                 if isinstance(step, Wait):
                     self._stopping.wait(step.seconds)
@@ -120,8 +153,12 @@ class Watch:
                 if self._stopping.is_set():
                     return
                 self._response = response
+                self._cuttable = ("watch", "true") in get.query
             try:
-                self._read(response)
+                if self._is_wanted:
+                    self._reflector.interrupted()
+                else:
+                    self._read(response)
             finally:
                 with self._lock:
                     self._response = None
@@ -139,11 +176,32 @@ class Watch:
         except StalledError:
             self._tell(reflector.stalled(clock()))
         except UnreachableError as error:
-            self._tell(reflector.failed(str(error), clock()))
+            if self._is_wanted:
+                reflector.interrupted()
+            else:
+                self._tell(reflector.failed(str(error), clock()))
         else:
-            self._tell(reflector.ended(clock()))
+            if self._is_wanted:
+                reflector.interrupted()
+            else:
+                self._tell(reflector.ended(clock()))
+
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether the present response is a watch that has to give way to a list."""
+        with self._lock:
+            return self._cuttable and self._wanted > self._reflector.wanted
 
     def _tell(self, notices: Iterable[Notice]) -> None:
+        self._pass_on(notices)
+        reached = Reached(self._kind, self._reflector.reached, self._reflector.asked)
+        if reached != self._reached and self._emit_reached is not None:
+            with self._lock:
+                if not self._stopping.is_set():
+                    self._reached = reached
+                    self._emit_reached(reached)
+
+    def _pass_on(self, notices: Iterable[Notice]) -> None:
         for notice in notices:
             with self._lock:
                 if self._stopping.is_set():
@@ -165,7 +223,7 @@ class Watch:
                 self._log.info("watch works again")
             case Synced(_, objects):
                 self._log.info("listed", objects=len(objects))
-            case Changed() | Deleted():
+            case Changed() | Deleted() | Reached():
                 pass
 
 
