@@ -75,7 +75,7 @@ def whole(field: Field) -> Subfield:
     return Subfield(field, 0, field.bits)
 
 
-class SetField(msgspec.Struct, frozen=True, gc=False):
+class SetField(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Writes a constant to a field, or to the bits of it that the mask names."""
 
     field: Field
@@ -83,52 +83,52 @@ class SetField(msgspec.Struct, frozen=True, gc=False):
     mask: int | None = None
 
 
-class Move(msgspec.Struct, frozen=True, gc=False):
+class Move(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Copies bits from one field to another (OpenFlow 1.5 copy_field)."""
 
     source: Subfield
     target: Subfield
 
 
-class Output(msgspec.Struct, frozen=True, gc=False):
+class Output(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Sends the packet out of a port; never back out of the port that it came in by."""
 
     port: int
 
 
-class OutputField(msgspec.Struct, frozen=True, gc=False):
+class OutputField(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Sends the packet out of the port whose number stands in a register."""
 
     source: Subfield
 
 
-class InPort(msgspec.Struct, frozen=True, gc=False):
+class InPort(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Sends the packet back out of the port that it came in by."""
 
 
-class DecTtl(msgspec.Struct, frozen=True, gc=False):
+class DecTtl(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Takes one from the TTL or hop limit; drops the packet when none is left."""
 
 
-class Goto(msgspec.Struct, frozen=True, gc=False):
+class Goto(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Goes on in a later table. Always the last action of a flow."""
 
     table: Table
 
 
-class Resubmit(msgspec.Struct, frozen=True, gc=False):
+class Resubmit(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Looks the packet up in any table, then goes on with the next action."""
 
     table: Table
 
 
-class Group(msgspec.Struct, frozen=True, gc=False):
+class Group(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Hands the packet to a group."""
 
     id: int
 
 
-class Conjunction(msgspec.Struct, frozen=True, order=True, gc=False):
+class Conjunction(msgspec.Struct, frozen=True, order=True, gc=False, tag=True):
     """Says that clause `clause` (1..`of`) of conjunction `id` holds (ovs-fields(7), conj_id)."""
 
     id: int
@@ -153,7 +153,7 @@ class Nat(msgspec.Struct, frozen=True, gc=False):
     port: int | None = None
 
 
-class Ct(msgspec.Struct, frozen=True, gc=False):
+class Ct(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Sends the packet through the connection tracker (ovs-actions(7), ct).
 
     With `table` the packet is looked up there afterwards, with ct_state set; this flow's later

@@ -14,6 +14,8 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
+import msgspec
+
 from ovsnet.controller.openflow.actions import encode_instructions
 from ovsnet.controller.openflow.oxm import (
     EMPTY_MATCH,
@@ -66,6 +68,7 @@ _WRAPPER_END: Final = (
 _ANY_COOKIE: Final = bytes(8)
 _NO_TIMEOUTS: Final = bytes(4)
 _FROM_BUFFER_TO_MATCH: Final = struct.pack("!IIIHHH", _ANY, _ANY, _ANY, 0, 0, MATCH_TYPE_OXM)
+_as_text: Final = msgspec.json.Encoder().encode
 _PADDING: Final = [bytes(-(MATCH_HEADER.size + length) % 8) for length in range(8)]
 
 
@@ -151,8 +154,8 @@ class SharedAdds:
 
 def fingerprint(flow: Flow) -> int:
     """64 bits that depend on all of a flow, the same in every process and release of Python."""
-    encoded = flow_adds((flow,))
-    return int.from_bytes(blake2b(encoded, digest_size=8).digest(), "big")
+    # Not of the octets on the wire: those take three times as long to make.
+    return int.from_bytes(blake2b(_as_text(flow), digest_size=8).digest(), "big")
 
 
 def bundle_control(control: BundleControl, xid: int) -> bytes:
