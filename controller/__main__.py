@@ -10,9 +10,10 @@ from pathlib import Path
 import click
 
 from ovsnet import logs
-from ovsnet.api import KINDS, CredentialsError, Watch, connect
+from ovsnet.api import KINDS, CredentialsError, Recorder, Watch, connect
 from ovsnet.controller.agents import Agents, AgentsServer
 from ovsnet.controller.brain import Brain
+from ovsnet.controller.complainer import Complainer
 from ovsnet.controller.loop import Loop
 from ovsnet.controller.network import Network
 from ovsnet.controller.observer import Observer
@@ -116,7 +117,9 @@ def main(
     timing = Timing(audit=audit, counters=counters)
     brain = Brain(Network(fingerprint), Switchboard(generation, timing))
     observer = Observer(brain, generation, time.monotonic, time.time)
-    loop = Loop(brain, time.monotonic, observer)
+    recorder = Recorder(connection)
+    complainer = Complainer(brain, recorder.record, time.monotonic)
+    loop = Loop(brain, time.monotonic, observer, complainer)
     agents = Agents(brain, loop)
     watches = [Watch(connection, kind, loop.heard) for kind in KINDS]
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -127,6 +130,7 @@ def main(
             AgentsServer(agents_at, agents) as agents_server,
             OpenFlowServer(listen, loop.seen) as server,
         ):
+            recorder.start()
             for watch in watches:
                 watch.start()
             log.info(
@@ -142,6 +146,7 @@ def main(
     finally:
         for watch in watches:
             watch.stop()
+        recorder.stop()
         connection.close()
     log.info("stopped")
     sys.exit(0)

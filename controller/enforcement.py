@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
+from ovsnet.controller.complaints import is_doubtful
 from ovsnet.controller.feeds import Peers, Subjects
 from ovsnet.controller.grants import (
     Grant,
@@ -43,6 +44,7 @@ class Enforcement:
     def __init__(self) -> None:
         self._selection = Selection()
         self._policies: dict[PolicyRef, NetworkPolicy] = {}
+        self._doubtful: dict[PolicyRef, NetworkPolicy] = {}
         self._standing: dict[Grant, StandingGrant] = {}
         self._listening: dict[Grant, list[tuple[Group, Listener]]] = {}
         # Conjunctions have 32 bits: a hash of 24 and a rank among the grants that share it.
@@ -60,6 +62,16 @@ class Enforcement:
     def policies(self) -> Mapping[PolicyRef, NetworkPolicy]:
         """Every policy of the cluster."""
         return MappingProxyType(self._policies)
+
+    @property
+    def doubtful(self) -> Iterable[NetworkPolicy]:
+        """The policies about which there may be complaints."""
+        return self._doubtful.values()
+
+    def nodes_of(self, policy: NetworkPolicy) -> frozenset[str]:
+        """The nodes where pods are that one of the cluster's policies selects."""
+        members = self._selection.members(subjects_of(policy))
+        return frozenset(member.home for member in members if member.home)
 
     def member(self, ref: PodRef) -> Member | None:
         """A pod as policies see it, None if it is not on the network."""
@@ -140,6 +152,9 @@ class Enforcement:
         if before == policy:
             return
         self._policies[policy.ref] = policy
+        self._doubtful.pop(policy.ref, None)
+        if is_doubtful(policy):
+            self._doubtful[policy.ref] = policy
         self._replace(before, policy)
 
     def drop_policy(self, ref: PolicyRef, uid: str = "") -> None:
@@ -148,6 +163,7 @@ class Enforcement:
         if before is None or (uid and before.uid != uid):
             return
         del self._policies[ref]
+        self._doubtful.pop(ref, None)
         self._replace(before, None)
 
     def take_work(self) -> Work:

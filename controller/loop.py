@@ -75,12 +75,12 @@ _Item: TypeAlias = _FromApi | _FromSwitch | _Asked | Callable[[], None] | None
 
 
 class Loop:
-    """Runs a brain. `watcher` is called with every result, in the loop's thread, in order."""
+    """Runs a brain. The watchers are called with every result, in the loop's thread, in order."""
 
-    def __init__(self, brain: Brain, clock: Callable[[], float], watcher: Watcher) -> None:
+    def __init__(self, brain: Brain, clock: Callable[[], float], *watchers: Watcher) -> None:
         self._brain = brain
         self._clock = clock
-        self._watcher = watcher
+        self._watchers = watchers
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._log = logs.get("controller")
 
@@ -126,7 +126,8 @@ class Loop:
             if item is _Quiet.QUIET or self._clock() - ticked >= _LONGEST_WAIT:
                 ticked = self._clock()
                 self._carry_out(switches, lambda: self._brain.tick(self._clock()))
-                self._watcher.refresh()
+                for watcher in self._watchers:
+                    watcher.refresh()
 
     def _next(self, ticked: float) -> _Item | _Quiet:
         """The next item, or `QUIET` if there is none before the brain is due."""
@@ -162,7 +163,8 @@ class Loop:
                         switches.send(connection, data)
                     case Close(connection, reason):
                         switches.end(connection, reason)
-                self._watcher(result)
+                for watcher in self._watchers:
+                    watcher(result)
         except Exception:
             self._log.exception("an event could not be dealt with")
             self._brain.distrust(self._clock())

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from ovsnet import __version__
 from ovsnet.controller.belief import Refusal
 from ovsnet.controller.brain import Brain, Watched
+from ovsnet.controller.complainer import standing
 from ovsnet.controller.drops import PodDrops
 from ovsnet.controller.network import NodeView
 from ovsnet.controller.status import (
@@ -15,6 +16,7 @@ from ovsnet.controller.status import (
     BelievedPort,
     NodeStatus,
     PodDropped,
+    PolicyComplaint,
     RefusedPort,
     Revision,
     Status,
@@ -46,6 +48,7 @@ def status(
             for name, view in sorted(brain.network.nodes.items())
         ),
         drops=tuple(map(_dropped, drops)),
+        policies=tuple(PolicyComplaint(str(c.policy), c.field, c.reason) for c in standing(brain)),
     )
 
 

@@ -5,6 +5,7 @@ Times are UTC in RFC 3339. Programs may rely on the names here; more of them may
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -98,6 +99,16 @@ class PodDropped(msgspec.Struct, frozen=True):
     packets: int
 
 
+class PolicyComplaint(msgspec.Struct, frozen=True):
+    """A part of a policy (`namespace/name`) that is not enforced as it stands: which field, why,
+    and what is done instead.
+    """
+
+    policy: str
+    field: str
+    reason: str
+
+
 class WatchState(StrEnum):
     """How the view of one kind of API objects stands."""
 
@@ -117,7 +128,9 @@ class WatchStatus(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """One controller. `generation` is its term of leadership. `drops` begins with the most."""
+    """One controller. `generation` is its term of leadership. `drops` begins with the most.
+    `policies` are those that are not enforced as they stand, in the order of their names.
+    """
 
     version: str
     generation: int
@@ -126,6 +139,7 @@ class Status(msgspec.Struct, frozen=True):
     watches: tuple[WatchStatus, ...]
     nodes: tuple[NodeStatus, ...]
     drops: tuple[PodDropped, ...] = ()
+    policies: tuple[PolicyComplaint, ...] = ()
 
     def problems(self) -> tuple[str, ...]:
         """What is not as it should be, in words; empty if all is well."""
@@ -139,6 +153,10 @@ class Status(msgspec.Struct, frozen=True):
             elif not node.revision.current:
                 found.append(f"{node.name}: its switch has not confirmed all of its flows")
             found += [f"{node.name}: port {p.name} is refused: {p.reason}" for p in node.refused]
+        parts = Counter(complaint.policy for complaint in self.policies)
+        for policy, count in parts.items():
+            words = "a part" if count == 1 else f"{count} parts"
+            found.append(f"policy {policy}: {words} of it cannot be enforced")
         return tuple(found)
 
 

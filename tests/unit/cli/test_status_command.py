@@ -19,6 +19,7 @@ from ovsnet.controller.status import (
     BelievedPort,
     NodeStatus,
     PodDropped,
+    PolicyComplaint,
     RefusedPort,
     Revision,
     Status,
@@ -135,6 +136,23 @@ def test_what_is_not_well_is_said_and_is_the_exit_status(serve, document, words)
     assert words in result.output
     assert "all is well" not in result.output
     assert shown(serve, document, "--json").exit_code == 1
+
+
+def test_policies_that_are_not_enforced_are_not_well(serve):
+    parts = [PolicyComplaint("shop/db", f"spec.f[{n}]", "unknown: [x]") for n in range(51)]
+    document = changed(WELL, policies=(PolicyComplaint("bank/x", "spec.tier", "why"), *parts))
+    result = shown(serve, document)
+    assert result.exit_code == 1
+    assert "Policies that are not enforced as they stand\n" in result.output
+    assert [line.split() for line in result.output.splitlines() if "spec.f[0]" in line] == [
+        ["shop/db", "spec.f[0]", "unknown:", "[x]"]
+    ]
+    assert "spec.f[48]" in result.output
+    assert "spec.f[49]" not in result.output
+    assert "and 2 more: --json has all" in result.output
+    assert "not well: policy bank/x: a part of it cannot be enforced\n" in result.output
+    assert "not well: policy shop/db: 51 parts of it cannot be enforced\n" in result.output
+    assert "all is well" not in result.output
 
 
 def test_json_is_the_controller_s_own(serve):

@@ -1,0 +1,77 @@
+"""Tells what is wrong with policies: in the log, and by Events, again and again while it lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from ovsnet import logs
+from ovsnet.api import Remark
+from ovsnet.controller.brain import Brain, Result
+from ovsnet.controller.complaints import Complaint, complaints, news, remarks, sctp_complaints
+
+REMIND: Final = 1800.0
+"""Seconds after which an Event is repeated: API servers forget Events after an hour."""
+
+_USERSPACE: Final = "netdev"
+
+
+def standing(brain: Brain) -> tuple[Complaint, ...]:
+    """All complaints that there are now, in order."""
+    network = brain.network
+    policies = tuple(network.enforcement.doubtful)
+    if not policies:
+        return ()
+    userspace = {
+        name
+        for name in network.nodes
+        if (session := brain.switchboard.session(name)) and session.datapath == _USERSPACE
+    }
+    by_datapath = sctp_complaints(policies, network.enforcement.nodes_of, userspace)
+    return tuple(sorted((*complaints(policies), *by_datapath)))
+
+
+class Complainer:
+    """Watches a brain, in the loop's thread. `record` writes Events, and must not block."""
+
+    def __init__(
+        self, brain: Brain, record: Callable[[Remark], None], clock: Callable[[], float]
+    ) -> None:
+        self._brain = brain
+        self._record = record
+        self._clock = clock
+        self._log = logs.get("controller")
+        self._present: tuple[Complaint, ...] = ()
+        self._told: dict[Remark, float] = {}
+
+    def __call__(self, result: Result) -> None:
+        """Nothing to be told comes with a single result."""
+
+    def refresh(self) -> None:
+        """Tell what has not been told yet, or long ago."""
+        present = standing(self._brain)
+        if present != self._present:
+            self._write(news(present, self._present))
+            self._present = present
+        now = self._clock()
+        told = self._told
+        self._told = {}
+        for remark in remarks(present):
+            last = told.get(remark)
+            if last is None or now - last >= REMIND:
+                self._record(remark)
+                last = now
+            self._told[remark] = last
+
+    def _write(self, fresh: tuple[Complaint, ...]) -> None:
+        by_policy: dict[str, list[Complaint]] = {}
+        for complaint in fresh:
+            by_policy.setdefault(str(complaint.policy), []).append(complaint)
+        for policy, found in by_policy.items():
+            self._log.warning(
+                "policy not enforced as it stands",
+                policy=policy,
+                field=found[0].field,
+                reason=found[0].reason,
+                others=len(found) - 1,
+            )
