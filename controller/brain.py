@@ -24,6 +24,7 @@ from ovsnet.api import (
     Deleted,
     Event,
     Fresh,
+    Reached,
     Stale,
     Synced,
 )
@@ -88,12 +89,18 @@ Result: TypeAlias = Outcome | PortRefused | ReportRefused | Served | Departed | 
 
 
 class Watched(msgspec.Struct, frozen=True):
-    """How the watch of a kind stands: since when it is stale, and why; None if it works."""
+    """How the watch of a kind stands: since when it is stale, and why; None if it works.
+
+    Everything up to `version` has been taken in, and all that was written before a fresh list was
+    asked for with the number `asked`.
+    """
 
     kind: str
     listed: bool
     stale_since: float | None = None
     reason: str = ""
+    version: int = 0
+    asked: int = 0
 
 
 class Brain:
@@ -111,6 +118,10 @@ class Brain:
         # When new pods are let in again, after news of policies had stopped; 0: they are. A watch
         # that works again first brings what was missed, so a moment is left for that.
         self._open_at = 0.0
+        # Nodes whose sessions wait to be told what their switches should have, and until when they
+        # do so for other nodes' sake; 0: no more.
+        self._awaiting: list[str] = []
+        self._begin_at = float("inf")
 
     @property
     def network(self) -> Network:
@@ -148,7 +159,8 @@ class Brain:
         """When `tick` must be called at the latest."""
         told = (t + GRACE for key, t in self._refused_since.items() if key not in self._told)
         opening = self._open_at or float("inf")
-        return min(self._switchboard.due, opening, min(told, default=float("inf")))
+        beginning = self._begin_at if self._awaiting else float("inf")
+        return min(self._switchboard.due, opening, beginning, min(told, default=float("inf")))
 
     def heard(self, event: Event, now: float) -> list[Result]:
         """What an event of the API server leads to."""
@@ -163,6 +175,9 @@ class Brain:
                 self._note(kind, stale_since=None, reason="")
                 if kind is NETWORK_POLICY and self._open_at != 0.0:
                     self._open_at = now + GRACE
+                return []
+            case Reached(kind, version, asked):
+                self._note(kind, version=version, asked=asked)
                 return []
             case Synced(kind):
                 return self._synced(event, kind, now)
@@ -202,6 +217,7 @@ class Brain:
     def tick(self, now: float) -> list[Result]:
         """What the passing of time leads to."""
         results = self._let_in(now) if 0.0 < self._open_at <= now else []
+        results += self._begin(now)
         return [*results, *self._followed(self._switchboard.tick(now), now), *self._overdue(now)]
 
     def dump(self, node: str, ticket: int, now: float) -> list[Result]:
@@ -216,6 +232,7 @@ class Brain:
             results = self._objects_changed(kind, deltas, now)
             return results + self._let_in(now) if kind is NETWORK_POLICY else results
         self._known = frozenset(self._network.nodes)
+        self._begin_at = now + GRACE
         results = [*self._let_in(now), Ready(len(self._network.nodes), len(self._network.pods))]
         held, self._held = self._held, []
         for switch_event in held:
@@ -301,11 +318,11 @@ class Brain:
             results.append(outcome)
             match outcome:
                 case Admitted(node, _, ports):
-                    self._network.set_ports(node, ports)
-                    self._note_refusals(now)
-                    ledger = self._network.ledger(node)
-                    desired = self._switchboard.desire(node, ledger, now)
-                    results += self._followed(desired, now)
+                    deltas = self._network.set_ports(node, ports)
+                    others = {name: delta for name, delta in deltas.items() if name != node}
+                    results += self._passed_on(others, Cause.PORT, now)
+                    self._awaiting.append(node)
+                    results += self._begin(now)
                 case PortsChanged(node, ports):
                     deltas = self._network.set_ports(node, ports)
                     results += self._passed_on(deltas, Cause.PORT, now)
@@ -315,6 +332,25 @@ class Brain:
                     self._awaited.pop(node, None)
                 case _:
                     pass
+        return results
+
+    def _begin(self, now: float) -> list[Result]:
+        """Let the sessions go on that wait to be told what their switches should have.
+
+        A controller that has just started first hears every switch's ports, if only for a moment:
+        before that it does not know the newest pods, and would take them, as peers, from the flows
+        that an earlier controller gave to other nodes.
+        """
+        if now < self._begin_at and not all(v.seen for v in self._network.nodes.values()):
+            return []
+        self._begin_at = 0.0
+        waiting, self._awaiting = self._awaiting, []
+        results: list[Result] = []
+        for node in waiting:
+            if node in self._network.nodes:
+                ledger = self._network.ledger(node)
+                desired = self._switchboard.desire(node, ledger, now)
+                results += self._followed(desired, now)
         return results
 
     def _served(self, node: str, revision: int, now: float) -> list[Result]:

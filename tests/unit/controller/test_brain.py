@@ -171,7 +171,9 @@ class Stage:
         network.set_policies(self.policies.values())
         network.set_pods(self.pods.values())
         network.set_nodes(self.nodes.values())
-        network.set_ports(name, self.ports[name])
+        for other in network.nodes:
+            if other == name or self.connected(other):
+                network.set_ports(other, self.ports[other])
         ledger = network.ledger(name)
         switch = FakeSwitch()
         for data in (
@@ -193,6 +195,7 @@ def stage_with_web() -> Stage:
     stage.pods = {WEB.ref: WEB}
     stage.synced()
     stage.connect("node-1")
+    stage.tick(GRACE)
     stage.settle()
     return stage
 
@@ -206,6 +209,8 @@ def test_switches_wait_until_every_kind_has_been_listed() -> None:
     assert stage.of(Send) == []
     assert not stage.brain.ready
     stage.synced(NAMESPACE)
+    assert not stage.brain.ready
+    stage.synced(NETWORK_POLICY)
     assert stage.of(Ready) == [Ready(1, 0)]
     stage.settle()
     assert stage.switches["node-1"].content == stage.expected("node-1")
@@ -311,6 +316,55 @@ def test_nothing_new_is_let_in_while_policies_may_have_changed_unheard() -> None
     stage.connect("node-1")
     stage.settle()
     assert stage.switches["node-1"].content == stage.expected("node-1")
+
+
+def test_a_switch_that_connects_tells_of_peers_of_pods_on_other_nodes() -> None:
+    stage = stage_with_web()
+    client = Pod("shop", "client", "u2", node="node-2", phase=Phase.RUNNING)
+    stage.pods[client.ref] = client
+    stage.heard(Changed(POD, client.ref, client))
+    put_policy(policy("shop/allow", ingress=[rule([peer("")])]))(stage)
+    stage.set_ports("node-1", frozenset({WEB_PORT}))
+    stage.settle()
+    name = port_name("shop", "client", "u2")
+    stage.ports["node-2"] = frozenset({Port(3, name, host_mac(IPv4Address("10.0.2.9")))})
+    before = len(stage.switches["node-1"].flows)
+
+    stage.connect("node-2")
+    stage.settle()
+
+    assert stage.switches["node-2"].content == stage.expected("node-2")
+    # The client is a peer of the web pod now, by both its addresses.
+    assert len(stage.switches["node-1"].flows) == before + 2
+
+
+def test_a_controller_that_starts_hears_all_switches_before_it_writes_to_any() -> None:
+    """Until a switch has told its ports, its newest pods are not known as peers: writing to others
+    too soon would take from them what an earlier controller had written.
+    """
+    stage = Stage()
+    stage.nodes = {node.name: node for node in (NODE_1, NODE_2)}
+    stage.connect("node-1")
+    stage.synced()
+    stage.settle()
+    assert not stage.switches["node-1"].writes
+    stage.connect("node-2")
+    stage.settle()
+    assert stage.switches["node-1"].writes
+    assert stage.switches["node-2"].writes
+
+
+def test_a_controller_that_starts_does_not_wait_long_for_a_switch_that_is_away() -> None:
+    stage = Stage()
+    stage.nodes = {node.name: node for node in (NODE_1, NODE_2)}
+    stage.synced()
+    stage.connect("node-1")
+    stage.settle()
+    assert not stage.switches["node-1"].writes
+    assert stage.brain.due <= stage.now + GRACE
+    stage.tick(GRACE)
+    stage.settle()
+    assert stage.switches["node-1"].writes
 
 
 def test_a_list_of_policies_lets_newcomers_in_at_once() -> None:
