@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -36,6 +38,23 @@ class Address(click.ParamType[tuple[str, int]]):
         if not separator or not port.isdecimal() or not 0 <= int(port) <= 65535:
             self.fail(f"{value!r}: expected ADDRESS:PORT, such as 0.0.0.0:6653", param, ctx)
         return host.strip("[]"), int(port)
+
+
+class Refresher:
+    """Has all kinds of objects listed afresh. Every request has a number, greater than those before
+    it, by which the watches tell that they have done it.
+    """
+
+    def __init__(self, watches: Sequence[Watch]) -> None:
+        self._watches = watches
+        self._numbers = itertools.count(1)
+
+    def __call__(self) -> int:
+        """Ask for it; returns the number. From any thread."""
+        number = next(self._numbers)
+        for watch in self._watches:
+            watch.refresh(number)
+        return number
 
 
 @click.command()
@@ -121,12 +140,13 @@ def main(
     complainer = Complainer(brain, recorder.record, time.monotonic)
     loop = Loop(brain, time.monotonic, observer, complainer)
     agents = Agents(brain, loop)
-    watches = [Watch(connection, kind, loop.heard) for kind in KINDS]
+    watches = [Watch(connection, kind, loop.heard, reached=loop.heard) for kind in KINDS]
+    refresh = Refresher(watches)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.stop())
     try:
         with (
-            observer.serve(http, loop, agents.questions.connections),
+            observer.serve(http, loop, agents.questions.connections, refresh),
             AgentsServer(agents_at, agents) as agents_server,
             OpenFlowServer(listen, loop.seen) as server,
         ):

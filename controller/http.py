@@ -48,11 +48,12 @@ class Sources(msgspec.Struct, frozen=True):
     ready: Callable[[], str | None]
     why: Callable[[Question], msgspec.Struct]
     plan: Callable[[Proposal], msgspec.Struct]
+    refresh: Callable[[], msgspec.Struct]
 
 
 class HttpServer(Listener):
-    """Serves GET /status, /owners, /why, /metrics, /healthz, /readyz, and POST /plan, while its
-    context lasts.
+    """Serves GET /status, /owners, /why, /metrics, /healthz, /readyz, and POST /plan and /refresh,
+    while its context lasts.
     """
 
     def __init__(self, address: tuple[str, int], sources: Sources) -> None:
@@ -90,6 +91,9 @@ def application(sources: Sources) -> web.Application:
         body = await request.read()
         return await considered(lambda: sources.plan(read_proposal(body)))
 
+    async def refresh(_: web.Request) -> web.Response:
+        return await _json(lambda: msgspec.json.encode(sources.refresh()))
+
     async def metrics(request: web.Request) -> web.Response:
         encode, kind = choose_encoder(request.headers.get("Accept", ""))
         body = await asyncio.to_thread(encode, sources.registry)
@@ -103,7 +107,8 @@ def application(sources: Sources) -> web.Application:
 
     for handler in (status, owners, why, metrics, healthz, readyz):
         app.router.add_get(f"/{handler.__name__}", handler)
-    app.router.add_post("/plan", plan)
+    for changing in (plan, refresh):
+        app.router.add_post(f"/{changing.__name__}", changing)
     return app
 
 

@@ -44,7 +44,7 @@ from ovsnet.controller.notices import (
     WriteFailed,
 )
 from ovsnet.controller.planning import Connections
-from ovsnet.controller.status import Status
+from ovsnet.controller.status import Refresh, Status
 from ovsnet.controller.tickets import Tickets
 from ovsnet.flows.flow import Flow
 from ovsnet.flows.text import print_flow
@@ -83,9 +83,16 @@ class Observer:
 
     @contextlib.contextmanager
     def serve(
-        self, address: tuple[str, int], loop: Loop, connections: Connections
+        self,
+        address: tuple[str, int],
+        loop: Loop,
+        connections: Connections,
+        refresh: Callable[[], int],
     ) -> Iterator[None]:
-        """Answer HTTP requests while the context lasts. `connections` asks nodes for theirs.
+        """Answer HTTP requests while the context lasts.
+
+        `connections` asks nodes for theirs; `refresh` asks for fresh lists of all kinds, and
+        returns the number that tells when they have been taken in.
 
         Raises:
             OSError: the address cannot be bound to.
@@ -119,6 +126,7 @@ class Observer:
             ready=ready,
             why=inquiry.why,
             plan=inquiry.plan,
+            refresh=lambda: Refresh(refresh()),
         )
         with HttpServer(address, sources):
             yield

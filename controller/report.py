@@ -118,6 +118,8 @@ def _watch(watched: Watched, objects: int) -> WatchStatus:
         objects=objects,
         since=None if watched.stale_since is None else _moment(watched.stale_since),
         reason=watched.reason,
+        version=watched.version,
+        refreshed=watched.asked,
     )
 
 

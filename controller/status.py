@@ -118,13 +118,25 @@ class WatchState(StrEnum):
 
 
 class WatchStatus(msgspec.Struct, frozen=True):
-    """The watch of one kind: while it is stale, since when and why."""
+    """The watch of one kind: while it is stale, since when and why.
+
+    Everything up to `version` (a resourceVersion) is known, and all that was written before a
+    fresh list was asked for by `POST /refresh`, up to the one that got the number `refreshed`.
+    """
 
     kind: str
     state: WatchState
     objects: int = 0
     since: datetime | None = None
     reason: str = ""
+    version: int = 0
+    refreshed: int = 0
+
+
+class Refresh(msgspec.Struct, frozen=True):
+    """What `POST /refresh` answers: the number of this request for fresh lists of all kinds."""
+
+    refresh: int
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -140,6 +152,35 @@ class Status(msgspec.Struct, frozen=True):
     nodes: tuple[NodeStatus, ...]
     drops: tuple[PodDropped, ...] = ()
     policies: tuple[PolicyComplaint, ...] = ()
+
+    def missing(self, refreshed: int = 0, versions: Mapping[str, int] | None = None) -> list[str]:
+        """What is not yet known or not yet in effect, in words; empty if all is.
+
+        Known must be what was written before a `POST /refresh` got the number `refreshed`, and the
+        objects of each kind up to its version in `versions`. All that is known must be in effect
+        on every node whose switch is connected.
+        """
+        wanted = versions or {}
+        found = [] if self.ready else ["the controller has not yet read the cluster's objects"]
+        for watch in self.watches:
+            if watch.state is WatchState.STALE:
+                found.append(f"there is no news of {watch.kind} objects: {watch.reason}")
+            elif watch.refreshed < refreshed:
+                found.append(f"{watch.kind} objects are being listed")
+            elif watch.version < wanted.get(watch.kind, 0):
+                found.append(
+                    f"{watch.kind} objects are known up to version {watch.version}, which is"
+                    f" before {wanted[watch.kind]}"
+                )
+        kinds = {watch.kind for watch in self.watches}
+        found += [f"{kind} objects are not watched" for kind in sorted(wanted.keys() - kinds)]
+        found += [
+            f"{node.name} has settled revision {_or_none(node.revision.settled)}"
+            f" (acknowledged {_or_none(node.revision.acknowledged)}) of {node.revision.desired}"
+            for node in self.nodes
+            if node.connected and not node.revision.in_effect
+        ]
+        return found
 
     def problems(self) -> tuple[str, ...]:
         """What is not as it should be, in words; empty if all is well."""
@@ -160,6 +201,10 @@ class Status(msgspec.Struct, frozen=True):
         return tuple(found)
 
 
+def _or_none(revision: int | None) -> str:
+    return "none" if revision is None else str(revision)
+
+
 Owners = Mapping[str, str]
 """The document that `GET /owners` serves: cookie in hexadecimal, as ovs-ofctl prints it, to owner
 in words, such as `pod shop/web-7d4b9`.
@@ -172,6 +217,7 @@ def cookie_text(cookie: int) -> str:
 
 
 _decode_status = msgspec.json.Decoder(Status).decode
+_decode_refresh = msgspec.json.Decoder(Refresh).decode
 _decode_owners = msgspec.json.Decoder(dict[str, str]).decode
 
 
@@ -182,6 +228,15 @@ def read_status(body: bytes) -> Status:
         ValueError: it is none; the message names the field.
     """
     return _decode_status(body)
+
+
+def read_refresh(body: bytes) -> int:
+    """The number of a request for fresh lists, from the answer's JSON.
+
+    Raises:
+        ValueError: it has none.
+    """
+    return _decode_refresh(body).refresh
 
 
 def read_owners(body: bytes) -> Owners:

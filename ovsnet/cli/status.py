@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from ovsnet.cli import controller
 from ovsnet.cli.tables import columns
+from ovsnet.cli.waiting import NotInEffectError, Waiting
 from ovsnet.controller.status import (
     NodeStatus,
     PodDropped,
     PolicyComplaint,
     Status,
     WatchState,
+    read_refresh,
     read_status,
 )
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+T = TypeVar("T")
 
 NOT_WELL = 1
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -29,12 +33,57 @@ _MOST_DROPS = 20
 _MOST_COMPLAINTS = 50
 
 
+class Version(click.ParamType[tuple[str, int]]):
+    """KIND=VERSION, the version a decimal number."""
+
+    name = "kind=version"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        """The kind and the version."""
+        kind, _, version = value.partition("=")
+        if not kind or not (version.isascii() and version.isdecimal()):
+            self.fail(f"{value!r}: expected KIND=VERSION, such as NetworkPolicy=1234", param, ctx)
+        return kind, int(version)
+
+
 @click.command()
 @controller.option
 @click.option("--json", "as_json", is_flag=True, help="Print the controller's JSON.")
 @click.option("--ports", is_flag=True, help="List the ports that were accepted, too.")
 @click.option("--drops", is_flag=True, help="List the pods whose packets policies drop, too.")
-def status(controller_url: str | None, as_json: bool, ports: bool, drops: bool) -> None:
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="First wait until all that the API server was told before is in effect on every node.",
+)
+@click.option(
+    "--version",
+    "versions",
+    type=Version(),
+    multiple=True,
+    help="With --wait, wait for an object's resourceVersion, as in NetworkPolicy=1234; else the "
+    "controller reads all objects anew. May be given several times.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long --wait waits.",
+)
+def status(
+    *,
+    controller_url: str | None,
+    as_json: bool,
+    ports: bool,
+    drops: bool,
+    wait: bool,
+    versions: tuple[tuple[str, int], ...],
+    timeout: float,
+) -> None:
     """Show nodes, their switches and their ports.
 
     For every node: the session with its switch, how many flows it is to have, up to which revision
@@ -43,22 +92,67 @@ def status(controller_url: str | None, as_json: bool, ports: bool, drops: bool) 
     reason. So are policies that cannot be enforced as they stand.
 
     Exit status: 0 all is well; 1 something is not, which is said below the tables; 3 the
-    controller cannot be reached.
+    controller cannot be reached. With --wait: 0 all is in effect on every node whose switch is
+    connected; 1 it is not within the time.
     """
-    target = controller.locate(controller_url)
-    body = controller.fetch(target, "/status")
+    if versions and not wait:
+        raise click.UsageError("--version is for --wait")
+    asked = _Asked(controller.locate(controller_url))
+    in_effect = True
     try:
-        document = read_status(body)
-    except ValueError as error:
-        raise controller.UnreachableError(
-            f"{target} does not serve the status of an ovsnet controller: {error}"
-        ) from error
+        document = _waited(asked, dict(versions), timeout) if wait else asked.status()
+    except NotInEffectError as error:
+        document, in_effect = asked.status(), False
+        for missing in error.missing:
+            click.echo(f"not in effect after {timeout:g} s: {missing}", err=True)
     if as_json:
-        sys.stdout.buffer.write(body.rstrip() + b"\n")
+        sys.stdout.buffer.write(asked.body.rstrip() + b"\n")
     else:
         show(document, datetime.now(UTC), ports, drops)
-    if document.problems():
+    if not in_effect or (document.problems() and not wait):
         sys.exit(NOT_WELL)
+
+
+class _Asked:
+    """The controller, asked over HTTP; `body` is its last status as it came."""
+
+    def __init__(self, target: controller.Target) -> None:
+        self._target = target
+        self.body = b""
+
+    def status(self) -> Status:
+        """What it serves at /status."""
+        self.body = controller.fetch(self._target, "/status")
+        return self._read(read_status, self.body)
+
+    def refresh(self) -> int:
+        """Have it list all objects afresh."""
+        return self._read(read_refresh, controller.fetch(self._target, "/refresh", body=b""))
+
+    def _read(self, read: Callable[[bytes], T], body: bytes) -> T:
+        try:
+            return read(body)
+        except ValueError as error:
+            raise controller.UnreachableError(
+                f"{self._target} does not serve the status of an ovsnet controller: {error}"
+            ) from error
+
+
+def _waited(asked: _Asked, versions: Mapping[str, int], seconds: float) -> Status:
+    if versions:
+        kinds = {watch.kind for watch in asked.status().watches}
+        for kind in versions.keys() - kinds:
+            expected = ", ".join(sorted(kinds))
+            raise click.BadParameter(
+                f"{kind!r} objects are not watched: expected one of {expected}",
+                param_hint="--version",
+            )
+
+    def tell(missing: Sequence[str]) -> None:
+        others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        click.echo(f"waiting: {missing[0]}{others}", err=True)
+
+    return Waiting(asked, versions, tell).run(seconds)
 
 
 def show(document: Status, now: datetime, ports: bool, drops: bool) -> None:

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ovsnet.controller.http import HttpServer, Sources
 from ovsnet.controller.metrics import Metrics
 from ovsnet.controller.questions import Proposal, QuestionError, UnableError
-from ovsnet.controller.status import Status, read_owners, read_status
+from ovsnet.controller.status import Refresh, Status, read_owners, read_refresh, read_status
 from ovsnet.controller.why import Why, read_why
 from ovsnet.model import Direction, NetworkPolicy
 
@@ -40,6 +40,7 @@ class Controller:
             ready=lambda: self.wrong,
             why=lambda question: self.why(question),  # noqa: PLW0108  tests replace it
             plan=self.planned.append,
+            refresh=lambda: Refresh(7),
         )
         self.server = HttpServer(("127.0.0.1", 0), self.sources)
 
@@ -109,7 +110,7 @@ def test_another_path(controller):
     assert (code, headers["Content-Type"]) == (404, "application/json")
     assert json.loads(body)["error"] == (
         "nothing is served at /nodes; there is "
-        "/healthz, /metrics, /owners, /plan, /readyz, /status, /why"
+        "/healthz, /metrics, /owners, /plan, /readyz, /refresh, /status, /why"
     )
 
 
@@ -276,3 +277,10 @@ def test_stopping_twice_and_without_a_start():
     made = Controller()
     made.server.stop()
     made.server.stop()
+
+
+def test_fresh_lists_are_asked_for_by_a_post():
+    with (made := Controller()).server:
+        status, _, body = made.ask("/refresh", method="POST", body=b"")
+        assert (status, read_refresh(body)) == (200, 7)
+        assert made.ask("/refresh")[0] == 405

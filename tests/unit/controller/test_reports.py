@@ -6,9 +6,9 @@ from ipaddress import ip_address
 
 from fake_switch import FakeSwitch, description
 
-from ovsnet.api import KINDS, NODE, Synced
+from ovsnet.api import KINDS, NODE, POD, Reached, Synced
 from ovsnet.controller import report
-from ovsnet.controller.brain import Brain, ReportRefused
+from ovsnet.controller.brain import GRACE, Brain, ReportRefused
 from ovsnet.controller.network import Network
 from ovsnet.controller.notices import Send, Settled
 from ovsnet.controller.openflow import decode, encode
@@ -49,6 +49,9 @@ class Stage:
 
     def connect(self, **changes):
         self.take(self.brain.seen(self.switch.connected(**changes), self.now))
+        # The other node's switch is not waited for any longer than this.
+        self.now += GRACE
+        self.take(self.brain.tick(self.now))
 
     def report(self, node="node-1", address=OWN, **changes):
         flows = decode.flows(b"".join(description(*i) for i in self.switch.flows.items()))
@@ -58,9 +61,11 @@ class Stage:
         self.take(results)
         return results
 
+    def document(self):
+        return report.status(self.brain, 1, 0.0, {}, lambda moment: moment)
+
     def status(self):
-        document = report.status(self.brain, 1, 0.0, {}, lambda moment: moment)
-        return {node.name: node for node in document.nodes}
+        return {node.name: node for node in self.document().nodes}
 
 
 def steady():
@@ -115,3 +120,21 @@ def test_a_lost_switch_has_nothing_settled_and_no_datapath():
     stage.take(stage.brain.seen(Disconnected(stage.switch.connection, "lost"), stage.now))
     node = stage.status()["node-1"]
     assert (node.revision.settled, node.datapath) == (None, "")
+
+
+def test_status_tells_how_far_the_watches_are_and_what_is_missing():
+    stage = steady()
+    assert stage.brain.heard(Reached(POD, 77, 3), stage.now) == []
+    watches = {watch.kind: watch for watch in stage.document().watches}
+    assert (watches["Pod"].version, watches["Pod"].refreshed) == (77, 3)
+    assert (watches["Node"].version, watches["Node"].refreshed) == (0, 0)
+    revision = stage.status()["node-1"].revision
+    late = f"node-1 has settled revision none (acknowledged {revision.desired})"
+    assert stage.document().missing() == [f"{late} of {revision.desired}"]
+    stage.report()
+    assert stage.document().missing(versions={"Pod": 77}) == []
+    assert stage.document().missing(versions={"Pod": 78}) == [
+        "Pod objects are known up to version 77, which is before 78"
+    ]
+    listing = [f"{kind.name} objects are being listed" for kind in KINDS if kind is not POD]
+    assert stage.document().missing(refreshed=3) == listing
