@@ -112,16 +112,18 @@ class Fabric:
         What reaches the tunnel of a node whose switch is not known counts as arrived there.
 
         Raises:
-            ValueError: a flow sends to a port whose meaning is not modelled.
+            ValueError: a flow sends to a port whose meaning is not modelled, or the packet goes
+                round between nodes.
         """
         walk = _Walk(dict(trackers))
         waiting = [(at, packet)]
         for _ in range(_MOST_HOPS):
             if not waiting:
-                break
+                return walk.way(), walk.trackers
             where, arriving = waiting.pop(0)
             waiting += self._pass(where, arriving, walk)
-        return walk.way(), walk.trackers
+        nodes = " and ".join(sorted({hop.node for hop in walk.way().hops}))
+        raise ValueError(f"the packet goes round between {nodes}")
 
     def _pass(self, at: Post, packet: Packet, walk: _Walk) -> Iterator[tuple[Post, Packet]]:
         switch = self._switches[at.node]

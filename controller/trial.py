@@ -3,7 +3,7 @@ fates held against what the policies decide.
 
 If it is allowed, its first packet, the answer and a later packet must arrive. If it is denied, the
 first one must be dropped at the end whose policies deny it; and as it may have begun before they
-did, so must the packets of one that the trackers know as established.
+did, so must the packets of one that the trackers know as established, in both directions.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from ovsnet.model import Direction, IPAddress
 from ovsnet.names import GATEWAY_OFPORT, ROUTER_MAC, TUNNEL_OFPORT, Table
 from ovsnet.policy.evaluate import Traffic, Verdict
 
-_CLIENT_PORT: Final = 40000
+CLIENT_PORT: Final = 40000
+"""The port that connections on trial come from."""
+
 _NAMES: Final = {GATEWAY_OFPORT: "the node", TUNNEL_OFPORT: "the tunnel"}
 
 
@@ -94,13 +96,15 @@ class Trial:
         self._names = {start.post: end.name for end, start in (source, destination)}
         self._owners = owners
 
-    def flows(self, traffic: Traffic, verdict: Verdict) -> Flows:
-        """What the flows do to a connection for which the policies decide this."""
+    def flows(self, traffic: Traffic, verdict: Verdict, back: Verdict) -> Flows:
+        """What the flows do to a connection for which the policies decide this; `back` is for one
+        that its answers would begin.
+        """
         denied = self._denied(verdict)
         fates: list[Fate] = []
         doubts: list[str] = []
         try:
-            for name, way, goal in self._ways(traffic, denied is None):
+            for name, way, goal in self._ways(traffic, verdict.allowed, back.allowed):
                 fates.append(self._fate(name, way, goal, denied))
                 doubts += _doubts(way)
         except ValueError as error:
@@ -118,14 +122,14 @@ class Trial:
             return _Denied(self._destination.post.node, Direction.INGRESS)
         return None
 
-    def _ways(self, traffic: Traffic, allowed: bool) -> Iterator[tuple[str, Way, Post]]:
+    def _ways(
+        self, traffic: Traffic, allowed: bool, back_allowed: bool
+    ) -> Iterator[tuple[str, Way, Post]]:
         """Packets by name, with their ways and where they are bound for."""
         # No flow looks at the ports of SCTP packets themselves, so those without are what such a
         # tracker makes of them.
         portless = traffic.protocol == IpProto.SCTP and self._fabric.userspace
-        packets = _packets(
-            traffic, 0 if portless else _CLIENT_PORT, 0 if portless else traffic.port
-        )
+        packets = _packets(traffic, 0 if portless else CLIENT_PORT, 0 if portless else traffic.port)
         here, there = self._source, self._destination
         if allowed:
             way, trackers = self._carried(packets.first, here, {})
@@ -138,9 +142,9 @@ class Trial:
         live = _established(packets.first, self._fabric.nodes)
         way, _ = self._carried(packets.later, here, live)
         yield "packet of a live connection", way, there.post
-        # The answers of other protocols may be allowed by the policies of the way back, which they
-        # would take as first packets of a connection of their own.
-        if traffic.protocol == IpProto.TCP:
+        # An answer of another protocol than TCP may be taken for the first packet of a connection
+        # of its own. If the policies allow that one, either fate is right.
+        if traffic.protocol == IpProto.TCP or not back_allowed:
             way, _ = self._carried(packets.answer, there, live)
             yield "answer in a live connection", way, here.post
 

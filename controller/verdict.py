@@ -10,7 +10,7 @@ import msgspec
 from ovsnet.controller.ends import End, UnknownEndError, resolve
 from ovsnet.controller.passage import Fabric, Held
 from ovsnet.controller.questions import PROTOCOLS, Question, QuestionError
-from ovsnet.controller.trial import Start, Trial, start
+from ovsnet.controller.trial import CLIENT_PORT, Start, Trial, start
 from ovsnet.controller.why import Answer, Decided, Flows, Why
 from ovsnet.controller.world import Snapshot, world
 from ovsnet.model import PodRef
@@ -192,7 +192,10 @@ class _Bench:
                 return Flows(None, f"{begin.post.node}: {self._away[begin.post.node]}")
             ends.append((end, begin))
         source, destination = ends
-        return Trial(self._fabric, source, destination, self._owners).flows(traffic, decided)
+        port = None if traffic.port is None else CLIENT_PORT
+        answers = Traffic(traffic.destination, traffic.source, traffic.protocol, port)
+        back = evaluate(self._world, answers)
+        return Trial(self._fabric, source, destination, self._owners).flows(traffic, decided, back)
 
 
 def _decided(decision: Decision) -> Decided:

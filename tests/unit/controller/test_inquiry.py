@@ -216,6 +216,26 @@ def test_a_switch_whose_stamp_is_never_right_is_told(stage):
     assert stage.pauses == 4
 
 
+def test_a_switch_that_turns_out_to_be_on_the_way_is_asked_too(stage):
+    late = stage.switches.pop("node-2")
+    stage.begin(DENY)
+    stage.settled()
+    original = stage.brain.dump
+
+    def dump(node_name, ticket, now):
+        if "node-2" not in stage.switches:
+            stage.switches["node-2"] = late
+            stage.loop.seen(late.connected(ports=frozenset(ports_of(WORLD, "node-2"))))
+        return original(node_name, ticket, now)
+
+    stage.brain.dump = dump
+    stage.on_pause = stage.settled
+    found = stage.inquiry.why(ASKED)
+    assert stage.pauses >= 1
+    assert (found.allowed, found.agree) == (False, True)
+    assert found.answers[0].flows.fates[0].where == "is dropped on node-2 in ingress_default"
+
+
 def test_the_sort_of_a_switchs_datapath_is_known(stage):
     sctp = policy("shop/sctp", "app=db", ingress=[rule(None, [port(9, protocol=Protocol.SCTP)])])
     stage.serial = "netdev"

@@ -175,6 +175,14 @@ def test_a_connection_that_both_its_nodes_tell_of_is_one():
     assert len(found.cut) == 1
 
 
+def test_deleting_a_policy_may_cut_what_it_alone_allowed():
+    _, seen = seen_with(DENY, OPEN)
+    nodes = Nodes(node_2=[to_db("10.244.1.5", 5432)])
+    found = plan(seen, Proposal((OPEN,), delete=True), nodes)
+    assert nodes.asked == ["node-2"]
+    assert [(c.source_pod, c.port) for c in found.cut] == [("shop/web", 5432)]
+
+
 def test_a_node_that_does_not_tell_is_named():
     _, seen = seen_with()
     found = plan(seen, Proposal((DENY,)), Nodes(node_2="no answer for 5 s"))

@@ -16,10 +16,10 @@ from ovsnet.controller.questions import Question, QuestionError
 from ovsnet.controller.verdict import case, switches, verdict
 from ovsnet.controller.world import snapshot
 from ovsnet.flows.fields import Field
-from ovsnet.flows.flow import Flow, Goto, Output, match, term
+from ovsnet.flows.flow import Flow, Goto, InPort, Output, SetField, match, term
 from ovsnet.flows.terms import IPV4, destination
 from ovsnet.model import Phase, Protocol
-from ovsnet.names import Table
+from ovsnet.names import TUNNEL_OFPORT, Table
 from ovsnet.policy.world import World
 
 
@@ -421,19 +421,44 @@ def test_a_pod_whose_port_is_not_known_yet():
 
 def test_packets_that_go_in_circles_are_given_up():
     found = court()
-    (way,) = (
-        f for f in found.held["node-1"].flows
-        if f.table is Table.ROUTE and f.match == match(*destination(NODES[1].range4))
-    )  # fmt: skip
-    (back,) = (
-        f for f in found.held["node-2"].flows
-        if f.table is Table.ROUTE and f.match == match(*destination(NODES[0].range4))
-    )  # fmt: skip
-    loop = match(*destination(ip_address("10.244.2.6")))
-    found.add("node-1", Flow(Table.ROUTE, 999, loop, way.actions))
-    found.add("node-2", Flow(Table.ROUTE, 999, loop, back.actions))
+    for name, other in (("node-1", "172.18.0.2"), ("node-2", "172.18.0.1")):
+        back = (SetField(Field.TUN_DST, int(ip_address(other))), InPort())
+        condition = match(term(Field.IN_PORT, TUNNEL_OFPORT))
+        found.add(name, Flow(Table.CLASSIFY, 999, condition, back))
     flows = found.why("shop/web", "shop/db", port=80).answers[0].flows
-    assert flows.agree is False
+    assert (flows.agree, flows.problem) == (
+        None,
+        "the flows cannot be followed: the packet goes round between node-1 and node-2",
+    )
+
+
+def test_the_second_switch_knows_nothing_of_what_the_first_has_noted():
+    found = court()
+    noted = [
+        term(Field.CT_STATE, 0x20, 0x20), term(Field.REG0, 1, 0xF), term(Field.REG1, 2),
+    ]  # fmt: skip
+    found.add("node-2", *(Flow(Table.CLASSIFY, 999, match(each)) for each in noted))
+    assert found.why("shop/web", "shop/db", port=80).agree
+
+
+@pytest.mark.parametrize("protocol", ["udp", "icmp"])
+def test_answers_in_live_connections_without_segments(protocol):
+    """Where the way back is denied too, nothing may pass; else the answers might begin one."""
+    given_port = "" if protocol == "icmp" else 80
+    one_way = court(policy("shop/deny", "app=db", ingress=()))
+    told = one_way.why("shop/web", "shop/db", protocol, given_port)
+    assert told.agree
+    assert [f.packet for f in told.answers[0].flows.fates] == [
+        "first packet",
+        "packet of a live connection",
+    ]
+    both_ways = court(policy("shop/quiet", egress=()))
+    known = term(Field.CT_STATE, 0x28, 0x28)
+    both_ways.add("node-1", Flow(Table.EGRESS_ISOLATION, 999, match(known), (Goto(Table.ROUTE),)))
+    told = both_ways.why("shop/web", "shop/db", protocol, given_port)
+    four = told.answers[0].flows
+    assert (four.agree, four.fates[2].packet) == (False, "answer in a live connection")
+    assert four.fates[2].arrives
 
 
 @st.composite
