@@ -16,6 +16,7 @@ from ovsnet.api import KINDS, CredentialsError, Recorder, Watch, connect
 from ovsnet.controller.agents import Agents, AgentsServer
 from ovsnet.controller.brain import Brain
 from ovsnet.controller.complainer import Complainer
+from ovsnet.controller.garbage import FirstLoad
 from ovsnet.controller.loop import Loop
 from ovsnet.controller.network import Network
 from ovsnet.controller.observer import Observer
@@ -138,7 +139,7 @@ def main(
     observer = Observer(brain, generation, time.monotonic, time.time)
     recorder = Recorder(connection)
     complainer = Complainer(brain, recorder.record, time.monotonic)
-    loop = Loop(brain, time.monotonic, observer, complainer)
+    loop = Loop(brain, time.monotonic, observer, complainer, FirstLoad(lambda: loop.depth))
     agents = Agents(brain, loop)
     watches = [Watch(connection, kind, loop.heard, reached=loop.heard) for kind in KINDS]
     refresh = Refresher(watches)
