@@ -215,14 +215,15 @@ def conform(schema: Schema, value: Any, unknown: list[str], path: str = "") -> A
     item = schema.item
     if item is None:
         return value
+    # A null among strings is an empty string and one among structs an empty one, as Go decodes it.
+    blank: Any = {Shape.STRING: "", Shape.STRUCT: {}}.get(item.shape)
     if schema.shape is Shape.LIST:
+        filled = [blank if element is None else element for element in value]
         return [
             conform(item, element, unknown, f"{path}[{index}]")
-            for index, element in enumerate(value)
+            for index, element in enumerate(filled)
             if element is not None
         ]
-    # A null among strings is an empty string, as Go decodes it.
-    blank = "" if item.shape is Shape.STRING else None
     kept = {key: blank if element is None else element for key, element in value.items()}
     return {
         key: conform(item, element, unknown, f"{path}.{key}")
@@ -239,8 +240,9 @@ def _conform_struct(schema: Schema, value: Object, unknown: list[str], path: str
             unknown.append(here)
         elif item is not None:
             field_schema = schema.fields[name]
+            conformed = conform(field_schema, item, unknown, here)
             # An empty list or map says what an absent one says; an empty struct says more.
             optional = field_schema.shape in (Shape.LIST, Shape.MAP) and name not in schema.required
-            if item or not optional:
-                kept[name] = conform(field_schema, item, unknown, here)
+            if conformed or not optional:
+                kept[name] = conformed
     return kept

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from typing import Any
 
 from ovsnet.sandbox.apiserver import kinds
-from ovsnet.sandbox.apiserver.causes import duplicate, forbidden, required, unsupported, wrong
+from ovsnet.sandbox.apiserver.causes import duplicate, forbidden, required, wrong
 from ovsnet.sandbox.apiserver.kinds import Kind, Object
-from ovsnet.sandbox.apiserver.selectors import Operator, from_label_selector
-from ovsnet.sandbox.apiserver.status import ApiError, Cause
+from ovsnet.sandbox.apiserver.selectors import from_label_selector
+from ovsnet.sandbox.apiserver.status import Cause
+from ovsnet.sandbox.apiserver.validation_fields import (
+    PROTOCOLS,
+    label_selector,
+    network,
+    one_of,
+    port_number,
+)
+from ovsnet.sandbox.apiserver.validation_policy import network_policy
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
-_PROTOCOLS = ("TCP", "UDP", "SCTP")
-
-
-def _port(field: str, value: Any) -> Iterator[Cause]:
-    if isinstance(value, int) and not 1 <= value <= 65535:
-        yield wrong(field, value, "must be between 1 and 65535, inclusive")
-
-
-def _one_of(field: str, value: Any, known: tuple[str, ...]) -> Iterator[Cause]:
-    if value is not None and value not in known:
-        yield unsupported(field, value, known)
 
 
 def _container(container: Object, field: str) -> Iterator[Cause]:
@@ -41,13 +38,13 @@ def _container(container: Object, field: str) -> Iterator[Cause]:
         here = f"{field}.ports[{index}]"
         if "containerPort" not in port:
             yield required(f"{here}.containerPort")
-        yield from _port(f"{here}.containerPort", port.get("containerPort"))
+        yield from port_number(f"{here}.containerPort", port.get("containerPort"))
         if port.get("hostPort"):
-            yield from _port(f"{here}.hostPort", port["hostPort"])
-        yield from _one_of(f"{here}.protocol", port.get("protocol"), _PROTOCOLS)
+            yield from port_number(f"{here}.hostPort", port["hostPort"])
+        yield from one_of(f"{here}.protocol", port.get("protocol"), PROTOCOLS)
         if port.get("name") and names.count(port["name"]) > 1:
             yield duplicate(f"{here}.name", port["name"])
-    yield from _one_of(
+    yield from one_of(
         f"{field}.imagePullPolicy",
         container.get("imagePullPolicy"),
         ("Always", "IfNotPresent", "Never"),
@@ -70,10 +67,10 @@ def _pod_spec(spec: Object, field: str) -> Iterator[Cause]:
                 if mount.get("name") not in volumes:
                     place = f"{here}.volumeMounts[{position}].name"
                     yield Cause("FieldValueNotFound", f'Not found: "{mount.get("name")}"', place)
-    yield from _one_of(
+    yield from one_of(
         f"{field}.restartPolicy", spec.get("restartPolicy"), ("Always", "OnFailure", "Never")
     )
-    yield from _one_of(
+    yield from one_of(
         f"{field}.dnsPolicy",
         spec.get("dnsPolicy"),
         ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
@@ -83,35 +80,18 @@ def _pod_spec(spec: Object, field: str) -> Iterator[Cause]:
         yield wrong(f"{field}.terminationGracePeriodSeconds", grace, "must be zero or more")
 
 
-def _selector(selector: Any, field: str) -> Iterator[Cause]:
-    if not isinstance(selector, dict):
-        return
-    try:
-        parsed = from_label_selector(selector)
-    except ApiError as error:
-        yield wrong(f"{field}.matchExpressions", "", error.message)
-        return
-    for requirement in parsed.requirements:
-        needs_values = requirement.operator in (Operator.IN, Operator.NOT_IN)
-        if needs_values and not requirement.values:
-            yield required(f"{field}.matchExpressions.values", "must be specified for In and NotIn")
-        if not needs_values and requirement.values:
-            yield forbidden(
-                f"{field}.matchExpressions.values", "may not be specified for Exists, DoesNotExist"
-            )
-
-
 def _workload(obj: Object, restart: tuple[str, ...] = ("Always",)) -> Iterator[Cause]:
     spec = obj["spec"]
     template = spec.get("template", {})
     if "selector" not in spec:
         yield required("spec.selector")
     else:
-        yield from _selector(spec["selector"], "spec.selector")
+        problems = list(label_selector(spec["selector"], "spec.selector"))
+        yield from problems
         labels = template.get("metadata", {}).get("labels", {})
         if not spec["selector"]:
             yield wrong("spec.selector", "{}", "empty selector is invalid")
-        elif not from_label_selector(spec["selector"]).matches(labels):
+        elif not problems and not from_label_selector(spec["selector"]).matches(labels):
             text = "`selector` does not match template `labels`"
             yield wrong("spec.template.metadata.labels", labels, text)
     for name in ("replicas", "parallelism", "completions", "minReadySeconds"):
@@ -119,7 +99,7 @@ def _workload(obj: Object, restart: tuple[str, ...] = ("Always",)) -> Iterator[C
             yield wrong(f"spec.{name}", spec[name], "must be greater than or equal to 0")
     yield from _pod_spec(template.get("spec", {}), "spec.template.spec")
     policy = template.get("spec", {}).get("restartPolicy")
-    yield from _one_of("spec.template.spec.restartPolicy", policy, restart)
+    yield from one_of("spec.template.spec.restartPolicy", policy, restart)
 
 
 def _job(obj: Object) -> Iterator[Cause]:
@@ -129,7 +109,7 @@ def _job(obj: Object) -> Iterator[Cause]:
 def _service(obj: Object) -> Iterator[Cause]:
     spec = obj["spec"]
     kind = spec.get("type")
-    yield from _one_of("spec.type", kind, ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"))
+    yield from one_of("spec.type", kind, ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"))
     ports = spec.get("ports", [])
     headless = spec.get("clusterIP") == "None"
     if not ports and kind != "ExternalName" and not headless:
@@ -147,90 +127,24 @@ def _service(obj: Object) -> Iterator[Cause]:
         names.add(port.get("name", ""))
         if "port" not in port:
             yield required(f"{here}.port")
-        yield from _port(f"{here}.port", port.get("port"))
-        yield from _port(f"{here}.targetPort", port.get("targetPort"))
-        yield from _one_of(f"{here}.protocol", port.get("protocol"), _PROTOCOLS)
+        yield from port_number(f"{here}.port", port.get("port"))
+        yield from port_number(f"{here}.targetPort", port.get("targetPort"))
+        yield from one_of(f"{here}.protocol", port.get("protocol"), PROTOCOLS)
         if (port.get("protocol"), port.get("port")) in seen:
             yield duplicate(here, f"{port.get('port')}/{port.get('protocol')}")
         seen.add((port.get("protocol"), port.get("port")))
         if port.get("nodePort") and kind == "ClusterIP":
             yield forbidden(f"{here}.nodePort", "may not be used when `type` is 'ClusterIP'")
-    yield from _one_of("spec.sessionAffinity", spec.get("sessionAffinity"), ("ClientIP", "None"))
+    yield from one_of("spec.sessionAffinity", spec.get("sessionAffinity"), ("ClientIP", "None"))
     for name in ("internalTrafficPolicy", "externalTrafficPolicy"):
-        yield from _one_of(f"spec.{name}", spec.get(name), ("Cluster", "Local"))
-
-
-def _cidr(field: str, text: str) -> Iterator[Cause]:
-    try:
-        ip_network(text, strict=False)
-    except ValueError:
-        yield wrong(field, text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")
-
-
-def _peer(peer: Object, field: str) -> Iterator[Cause]:
-    if not peer:
-        yield required(field, "must specify a peer")
-    block = peer.get("ipBlock")
-    if block is None:
-        for name in ("podSelector", "namespaceSelector"):
-            yield from _selector(peer.get(name), f"{field}.{name}")
-        return
-    if len(peer) > 1:
-        yield forbidden(field, "may not specify both ipBlock and another peer")
-    if not block.get("cidr"):
-        yield required(f"{field}.ipBlock.cidr")
-        return
-    yield from _cidr(f"{field}.ipBlock.cidr", block["cidr"])
-    for index, text in enumerate(block.get("except", ())):
-        here = f"{field}.ipBlock.except[{index}]"
-        problems = list(_cidr(here, text)) + list(_cidr(here, block["cidr"]))
-        if problems:
-            yield from problems[:1]
-            continue
-        inner, outer = ip_network(text, strict=False), ip_network(block["cidr"], strict=False)
-        inside = (
-            inner.version == outer.version
-            and inner.prefixlen > outer.prefixlen
-            and inner.network_address in outer
-        )
-        if not inside:
-            yield wrong(here, text, f"must be a strict subset of `cidr` {block['cidr']}")
-
-
-def _network_policy(obj: Object) -> Iterator[Cause]:
-    spec = obj["spec"]
-    yield from _selector(spec.get("podSelector"), "spec.podSelector")
-    for index, name in enumerate(spec.get("policyTypes", ())):
-        yield from _one_of(f"spec.policyTypes[{index}]", name, ("Ingress", "Egress"))
-    for direction, peers in (("ingress", "from"), ("egress", "to")):
-        for index, rule in enumerate(spec.get(direction, ())):
-            here = f"spec.{direction}[{index}]"
-            for position, peer in enumerate(rule.get(peers, ())):
-                yield from _peer(peer, f"{here}.{peers}[{position}]")
-            for position, port in enumerate(rule.get("ports", ())):
-                place = f"{here}.ports[{position}]"
-                yield from _one_of(f"{place}.protocol", port.get("protocol"), _PROTOCOLS)
-                yield from _port(f"{place}.port", port.get("port"))
-                yield from _end_port(port, place)
-
-
-def _end_port(port: Object, field: str) -> Iterator[Cause]:
-    end = port.get("endPort")
-    if end is None:
-        return
-    yield from _port(f"{field}.endPort", end)
-    start = port.get("port")
-    if not isinstance(start, int):
-        yield wrong(f"{field}.endPort", end, "may not be specified when `port` is not a number")
-    elif end < start:
-        yield wrong(f"{field}.endPort", end, "must be greater than or equal to `port`")
+        yield from one_of(f"spec.{name}", spec.get(name), ("Cluster", "Local"))
 
 
 def _endpoint_slice(obj: Object) -> Iterator[Cause]:
     family = obj.get("addressType")
     if not family:
         yield required("addressType")
-    yield from _one_of("addressType", family, ("IPv4", "IPv6", "FQDN"))
+    yield from one_of("addressType", family, ("IPv4", "IPv6", "FQDN"))
     for index, endpoint in enumerate(obj.get("endpoints", ())):
         here = f"endpoints[{index}].addresses"
         if not endpoint.get("addresses"):
@@ -269,7 +183,7 @@ def _lease(obj: Object) -> Iterator[Cause]:
 
 def _node(obj: Object) -> Iterator[Cause]:
     for index, text in enumerate(obj.get("spec", {}).get("podCIDRs", ())):
-        yield from _cidr(f"spec.podCIDRs[{index}]", text)
+        yield from network(f"spec.podCIDRs[{index}]", text)
 
 
 def _event(obj: Object) -> Iterator[Cause]:
@@ -295,7 +209,7 @@ SPEC_RULES: Mapping[Kind, Callable[[Object], list[Cause]]] = {
     kinds.STATEFUL_SET: _listed(_workload),
     kinds.JOB: _listed(_job),
     kinds.SERVICE: _listed(_service),
-    kinds.NETWORK_POLICY: _listed(_network_policy),
+    kinds.NETWORK_POLICY: _listed(network_policy),
     kinds.ENDPOINT_SLICE: _listed(_endpoint_slice),
     kinds.CONFIG_MAP: _listed(_data),
     kinds.SECRET: _listed(_data),
