@@ -153,12 +153,18 @@ class Status(msgspec.Struct, frozen=True):
     drops: tuple[PodDropped, ...] = ()
     policies: tuple[PolicyComplaint, ...] = ()
 
-    def missing(self, refreshed: int = 0, versions: Mapping[str, int] | None = None) -> list[str]:
+    def missing(
+        self,
+        refreshed: int = 0,
+        versions: Mapping[str, int] | None = None,
+        *,
+        everywhere: bool = True,
+    ) -> list[str]:
         """What is not yet known or not yet in effect, in words; empty if all is.
 
         Known must be what was written before a `POST /refresh` got the number `refreshed`, and the
         objects of each kind up to its version in `versions`. All that is known must be in effect
-        on every node whose switch is connected.
+        on every node; without `everywhere`, only on those whose switch is connected.
         """
         wanted = versions or {}
         found = [] if self.ready else ["the controller has not yet read the cluster's objects"]
@@ -174,12 +180,15 @@ class Status(msgspec.Struct, frozen=True):
                 )
         kinds = {watch.kind for watch in self.watches}
         found += [f"{kind} objects are not watched" for kind in sorted(wanted.keys() - kinds)]
-        found += [
-            f"{node.name} has settled revision {_or_none(node.revision.settled)}"
-            f" (acknowledged {_or_none(node.revision.acknowledged)}) of {node.revision.desired}"
-            for node in self.nodes
-            if node.connected and not node.revision.in_effect
-        ]
+        for node in self.nodes:
+            revision = node.revision
+            if not node.connected:
+                found += [f"{node.name}: its switch is not connected"] if everywhere else []
+            elif not revision.in_effect:
+                found.append(
+                    f"{node.name} has settled revision {_or_none(revision.settled)}"
+                    f" (acknowledged {_or_none(revision.acknowledged)}) of {revision.desired}"
+                )
         return found
 
     def problems(self) -> tuple[str, ...]:

@@ -92,8 +92,8 @@ def status(
     reason. So are policies that cannot be enforced as they stand.
 
     Exit status: 0 all is well; 1 something is not, which is said below the tables; 3 the
-    controller cannot be reached. With --wait: 0 all is in effect on every node whose switch is
-    connected; 1 it is not within the time.
+    controller cannot be reached. With --wait: 0 all is in effect on every node; 1 it is not within
+    the time. A switch that is not connected is waited for 10 s, and then no longer.
     """
     if versions and not wait:
         raise click.UsageError("--version is for --wait")
@@ -152,7 +152,11 @@ def _waited(asked: _Asked, versions: Mapping[str, int], seconds: float) -> Statu
         others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         click.echo(f"waiting: {missing[0]}{others}", err=True)
 
-    return Waiting(asked, versions, tell).run(seconds)
+    document = Waiting(asked, versions, tell).run(seconds)
+    for node in document.nodes:
+        if not node.connected:
+            click.echo(f"not waited for: {node.name}, its switch is not connected", err=True)
+    return document
 
 
 def show(document: Status, now: datetime, ports: bool, drops: bool) -> None:

@@ -13,6 +13,11 @@ from ovsnet.controller.status import Status
 _SHORTEST, _LONGEST = 0.02, 1.0
 _TOLD_EVERY = 1.0
 
+PATIENCE = 10.0
+"""Seconds for which a switch that is not connected is waited for: one that was started anew, or
+whose controller was, is back in a second or two, and one that is away for good keeps nobody.
+"""
+
 
 class NotInEffectError(Exception):
     """Something was still missing when the time was over: `missing`, in words."""
@@ -69,7 +74,7 @@ class Waiting:
             asked = self._clock()
             lost: UnreachableError | None = None
             try:
-                document, missing = self._look()
+                document, missing = self._look(everywhere=asked - began < PATIENCE)
             except UnreachableError as error:
                 if self._started is None:
                     raise
@@ -87,7 +92,7 @@ class Waiting:
             pause = min(max(_SHORTEST, 2 * (now - asked)), _LONGEST)
             self._sleep(min(pause, max(0.0, began + seconds - now)))
 
-    def _look(self) -> tuple[Status, list[str]]:
+    def _look(self, *, everywhere: bool) -> tuple[Status, list[str]]:
         document = self._controller.status()
         if document.started != self._started:
             # Numbers of requests count from the start of the controller's process. That is the
@@ -97,4 +102,5 @@ class Waiting:
             document = self._controller.status()
             if document.started != self._started:
                 return document, ["the controller has been started anew"]
-        return document, document.missing(self._refresh, self._versions)
+        missing = document.missing(self._refresh, self._versions, everywhere=everywhere)
+        return document, missing

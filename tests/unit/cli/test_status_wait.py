@@ -105,6 +105,15 @@ def test_what_is_refused_does_not_matter_to_one_who_waits(serve):
     assert "is refused" in done.stdout
 
 
+def test_a_switch_that_is_away_for_good_is_said_to_be(serve, monkeypatch):
+    monkeypatch.setattr("ovsnet.cli.waiting.PATIENCE", 0.1)
+    lost = msgspec.structs.replace(NODE, name="n2", session="none")
+    settled = msgspec.structs.replace(NODE, revision=Revision(4, 4, 4))
+    done = run("status", "--controller", serve(in_effect(settled, lost)), "--wait")
+    assert done.exit_code == 0
+    assert "not waited for: n2, its switch is not connected" in done.stderr
+
+
 def test_waiting_for_a_version_needs_no_fresh_lists(serve):
     url = serve(in_effect(version=19), in_effect(version=19), in_effect(version=20))
     done = run("status", "--controller", url, "--wait", "--version", "Pod=20")

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from ovsnet.cli.controller import UnreachableError
-from ovsnet.cli.waiting import NotInEffectError, Waiting
+from ovsnet.cli.waiting import PATIENCE, NotInEffectError, Waiting
 from ovsnet.controller.status import NodeStatus, Revision, Status, WatchState, WatchStatus
 
 FIRST, SECOND = datetime(2025, 1, 31, 12, tzinfo=UTC), datetime(2025, 1, 31, 13, tzinfo=UTC)
@@ -103,9 +103,21 @@ def test_every_step_on_the_way_is_waited_for(nodes, missing):
     assert caught.value.missing == (missing,)
 
 
-def test_a_node_whose_switch_is_not_connected_is_not_waited_for():
-    lost = document(node("n1", 4, 4, 4), node("n2", 4, session="none"))
-    assert wait(Controller(refreshed(lost, 1)))[0].nodes[1].name == "n2"
+def test_a_switch_that_is_not_connected_is_waited_for_a_while():
+    lost = refreshed(document(node("n1", 4, 4, 4), node("n2", 4, session="none")), 1)
+    back = refreshed(document(node("n1", 4, 4, 4), node("n2", 4, 4, 4)), 1)
+    assert wait(Controller(*[lost] * 9, back))[0] == back
+    for_good = Controller(lost)
+    assert wait(for_good)[0] == lost
+    assert for_good.now == pytest.approx(100 + PATIENCE, abs=0.1)
+
+
+def test_while_none_is_connected_nothing_is_in_effect():
+    """A controller that has just started, say."""
+    none = refreshed(document(node("n1", 4, session="none")), 1)
+    with pytest.raises(NotInEffectError) as caught:
+        wait(Controller(none), 3)
+    assert caught.value.missing == ("n1: its switch is not connected",)
 
 
 def test_a_watch_that_is_broken_is_waited_for():

@@ -130,11 +130,15 @@ def test_status_tells_how_far_the_watches_are_and_what_is_missing():
     assert (watches["Node"].version, watches["Node"].refreshed) == (0, 0)
     revision = stage.status()["node-1"].revision
     late = f"node-1 has settled revision none (acknowledged {revision.desired})"
-    assert stage.document().missing() == [f"{late} of {revision.desired}"]
+
+    def missing(**wanted):
+        return stage.document().missing(**wanted, everywhere=False)
+
+    assert missing() == [f"{late} of {revision.desired}"]
     stage.report()
-    assert stage.document().missing(versions={"Pod": 77}) == []
-    assert stage.document().missing(versions={"Pod": 78}) == [
-        "Pod objects are known up to version 77, which is before 78"
-    ]
+    assert missing(versions={"Pod": 77}) == []
+    early = "Pod objects are known up to version 77, which is before 78"
+    assert missing(versions={"Pod": 78}) == [early]
     listing = [f"{kind.name} objects are being listed" for kind in KINDS if kind is not POD]
-    assert stage.document().missing(refreshed=3) == listing
+    assert missing(refreshed=3) == listing
+    assert stage.document().missing() == ["node-2: its switch is not connected"]
