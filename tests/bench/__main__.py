@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tests.bench.figures import Figure, markdown, show, write
 
-MODULES = ("cni", "flows", "traffic", "scale", "cluster", "policies_scale")
+MODULES = ("cni", "flows", "traffic", "scale", "cluster", "policies_scale", "policies_traffic")
 
 
 @click.command()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import NamedTuple
 
 from ovsnet.controller.belief import Port
 from ovsnet.controller.network import Network
 from ovsnet.flows.text import print_flow
-from ovsnet.model import Node, Phase, Pod
+from ovsnet.model import NetworkPolicy, Node, Phase, Pod
 from ovsnet.names import (
     BRIDGE,
     GATEWAY_OFPORT,
@@ -27,6 +27,7 @@ from ovsnet.names import (
 )
 from ovsnet.sandbox.openvswitch import OpenVSwitch, network_namespace
 
+NAMESPACE = "bench"
 PLAIN_BRIDGE = "br-plain"
 MTU = 1450
 
@@ -47,10 +48,14 @@ class Lab(NamedTuple):
 
 
 class Labs(NamedTuple):
-    """The same three places twice: over our flows, and over NORMAL."""
+    """The same three places twice: over our flows, and over NORMAL.
+
+    `enforce` makes policies all that there are in `NAMESPACE`, which all pods are in.
+    """
 
     ours: Lab
     plain: Lab
+    enforce: Callable[[Iterable[NetworkPolicy]], None]
 
 
 @contextlib.contextmanager
@@ -66,7 +71,7 @@ def labs() -> Iterator[Labs]:
         for i in (1, 2)
     ]
     pods = [
-        Pod("bench", f"{tag}p{n}{k}", f"u{n}{k}", node=nodes[n - 1].name, phase=Phase.RUNNING)
+        Pod(NAMESPACE, f"{tag}p{n}{k}", f"u{n}{k}", node=nodes[n - 1].name, phase=Phase.RUNNING)
         for n, k in ((1, 1), (1, 2), (2, 1))
     ]
     network = Network(id)
@@ -94,9 +99,15 @@ def labs() -> Iterator[Labs]:
                     Place(pod.name, _attach_plain(switches[node.name], node, pod, number, k))
                 )
             network.set_ports(node.name, ports)
-            text = "\n".join(map(print_flow, network.ledger(node.name).flows.values()))
-            switches[node.name].ofctl("add-flows", BRIDGE, "-", stdin=text)
-        yield Labs(Lab(*ours), Lab(*plain))
+
+        def enforce(policies: Iterable[NetworkPolicy]) -> None:
+            network.set_policies(policies)
+            for name, switch in switches.items():
+                text = "\n".join(map(print_flow, network.ledger(name).flows.values()))
+                switch.ofctl("replace-flows", BRIDGE, "-", stdin=text)
+
+        enforce(())
+        yield Labs(Lab(*ours), Lab(*plain), enforce)
 
 
 def run(place: Place, *command: str) -> str:

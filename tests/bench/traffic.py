@@ -7,8 +7,9 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -21,30 +22,47 @@ _TARGET = 0.95
 _RTT = re.compile(r"time=([\d.]+) ms")
 
 
+class Measure(NamedTuple):
+    """What is measured between two places: its unit, how, and whether less of it is better."""
+
+    unit: str
+    of: Callable[[Place, Place], list[float]]
+    less_is_better: bool
+
+    @property
+    def target(self) -> float:
+        """The ratio to the baseline that is aimed at."""
+        return 1 / _TARGET if self.less_is_better else _TARGET
+
+
 def figures(rounds: int) -> list[Figure]:
     """Every figure, ours and the baseline's measured in turn."""
-    measures = {
-        "TCP throughput": ("Mbit/s", _tcp, False),
-        "small packets": ("1/s", _packets, False),
-        "round trip": ("ms", _round_trips, True),
-    }
     rows: list[Figure] = []
-    with labs() as both, _servers(both.ours, both.plain):
+    with labs() as both, servers(both.ours, both.plain):
         for where in ("near", "far"):
-            for what, (unit, measure, less) in measures.items():
+            for what, measure in MEASURES.items():
                 ours: list[float] = []
                 plain: list[float] = []
                 for _ in range(rounds):
                     for series, lab in ((ours, both.ours), (plain, both.plain)):
-                        series.extend(measure(lab.client, lab.near if where == "near" else lab.far))
+                        server = lab.near if where == "near" else lab.far
+                        series.extend(measure.of(lab.client, server))
                 place = "same node" if where == "near" else "across nodes"
-                target = 1 / _TARGET if less else _TARGET
-                rows.append(figure(f"{what}, {place}", unit, ours, ("NORMAL", plain), target, less))
+                rows.append(
+                    figure(
+                        f"{what}, {place}",
+                        measure.unit,
+                        ours,
+                        ("NORMAL", plain),
+                        measure.target,
+                        measure.less_is_better,
+                    )
+                )
     return rows
 
 
 @contextlib.contextmanager
-def _servers(*found: Lab) -> Iterator[None]:
+def servers(*found: Lab) -> Iterator[None]:
     """An iperf3 server in every place that traffic goes to; a pod's namespace needs only one."""
     places = {place.netns: place for lab in found for place in (lab.near, lab.far)}
     servers = [
@@ -83,6 +101,13 @@ def _packets(client: Place, server: Place) -> list[float]:
 def _round_trips(client: Place, server: Place) -> list[float]:
     out = run(client, "ping", "-c", str(_PINGS), "-i", "0.002", server.address)
     return [float(value) for value in _RTT.findall(out)]
+
+
+MEASURES = {
+    "TCP throughput": Measure("Mbit/s", _tcp, less_is_better=False),
+    "small packets": Measure("1/s", _packets, less_is_better=False),
+    "round trip": Measure("ms", _round_trips, less_is_better=True),
+}
 
 
 if __name__ == "__main__":
