@@ -40,6 +40,7 @@ def server(namespace):
         ready=lambda: None,
         why=lambda question: Why(question.source, question.destination, "tcp", None, False),
         plan=lambda proposal: Plan(()),
+        refresh=lambda: DOCUMENT,
     )
     with netns.within(namespace, lambda: HttpServer(("127.0.0.1", 0), sources)) as made:
         yield made
