@@ -324,8 +324,10 @@ class Brain:
                     self._awaiting.append(node)
                     results += self._begin(now)
                 case PortsChanged(node, ports):
-                    deltas = self._network.set_ports(node, ports)
-                    results += self._passed_on(deltas, Cause.PORT, now)
+                    # The pod's own node first: its ADD waits for that.
+                    deltas = dict(self._network.set_ports(node, ports))
+                    own = {node: deltas.pop(node)} if node in deltas else {}
+                    results += self._passed_on(own | deltas, Cause.PORT, now)
                 case Acknowledged(node, revision):
                     results += self._served(node, revision, now)
                 case Lost(node):
