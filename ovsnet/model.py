@@ -1,4 +1,8 @@
-"""The Kubernetes objects as the network sees them: frozen values, nothing but what flows need."""
+"""The Kubernetes objects as the network sees them: frozen values, nothing but what flows need.
+
+Those of policies are many, and are no part of any cycle: with `gc=False` the collector does not
+look at them, which halves the time to read a large list.
+"""
 
 from __future__ import annotations
 
@@ -120,7 +124,7 @@ class Operator(StrEnum):
     DOES_NOT_EXIST = "DoesNotExist"
 
 
-class Requirement(msgspec.Struct, frozen=True, order=True):
+class Requirement(msgspec.Struct, frozen=True, order=True, gc=False):
     """One of a selector's `matchExpressions`; `values` are in order, each once."""
 
     key: str
@@ -128,7 +132,7 @@ class Requirement(msgspec.Struct, frozen=True, order=True):
     values: tuple[str, ...] = ()
 
 
-class Selector(msgspec.Struct, frozen=True, order=True):
+class Selector(msgspec.Struct, frozen=True, order=True, gc=False):
     """A LabelSelector: all labels and all expressions must hold; an empty one selects everything.
 
     `labels` are in the order of their keys and `expressions` in their own order, each once, so
@@ -139,14 +143,14 @@ class Selector(msgspec.Struct, frozen=True, order=True):
     expressions: tuple[Requirement, ...] = ()
 
 
-class IPBlock(msgspec.Struct, frozen=True):
+class IPBlock(msgspec.Struct, frozen=True, gc=False):
     """Addresses of a network without those of the networks in `exceptions`."""
 
     cidr: IPNetwork
     exceptions: tuple[IPNetwork, ...] = ()
 
 
-class PolicyPeer(msgspec.Struct, frozen=True):
+class PolicyPeer(msgspec.Struct, frozen=True, gc=False):
     """Who is at the other end (NetworkPolicyPeer): an `ip_block`, or pods by one selector or both.
 
     An absent selector is None. Without `namespaces` it means pods of the policy's own namespace,
@@ -158,7 +162,7 @@ class PolicyPeer(msgspec.Struct, frozen=True):
     ip_block: IPBlock | None = None
 
 
-class PolicyPort(msgspec.Struct, frozen=True):
+class PolicyPort(msgspec.Struct, frozen=True, gc=False):
     """Ports of one protocol (NetworkPolicyPort): a number, a range up to `end`, a name, or all."""
 
     protocol: Protocol = Protocol.TCP
@@ -166,7 +170,7 @@ class PolicyPort(msgspec.Struct, frozen=True):
     end: int | None = None
 
 
-class PolicyRule(msgspec.Struct, frozen=True):
+class PolicyRule(msgspec.Struct, frozen=True, gc=False):
     """What a policy allows in a direction: traffic that fits a peer and a port.
 
     None means that the field is absent or empty in the API, which there means any. An empty tuple
@@ -177,14 +181,14 @@ class PolicyRule(msgspec.Struct, frozen=True):
     ports: tuple[PolicyPort, ...] | None = None
 
 
-class Fault(msgspec.Struct, frozen=True, order=True):
+class Fault(msgspec.Struct, frozen=True, order=True, gc=False):
     """A part of an object that the network cannot do as it says: which field, and why."""
 
     field: str
     reason: str
 
 
-class NetworkPolicy(msgspec.Struct, frozen=True):
+class NetworkPolicy(msgspec.Struct, frozen=True, gc=False):
     """A NetworkPolicy (networking.k8s.io/v1): isolates the pods that it selects in `directions`
     and allows what its rules say.
 
