@@ -10,7 +10,16 @@ from rich.console import Console
 
 from tests.bench.figures import Figure, markdown, show, write
 
-MODULES = ("cni", "flows", "traffic", "scale", "cluster", "policies_scale", "policies_traffic")
+MODULES = (
+    "cni",
+    "flows",
+    "traffic",
+    "scale",
+    "cluster",
+    "policies_scale",
+    "policies_traffic",
+    "policies_latency",
+)
 
 
 @click.command()
