@@ -73,9 +73,9 @@ Some of these belong together with settings elsewhere:
 
 - `cluster_cidrs` must be the ranges that kube-controller-manager gives nodes' podCIDRs out of
   (`--cluster-cidr`). What is outside of them is masqueraded.
-- `agents_urls` are where the agent reports which flows are in effect and is asked for its node's live
-  connections. A controller believes it only if it speaks from one of the node's own addresses. With
-  none, `ovsnet status` shows nothing of this node as settled.
+- `agents_urls` are where the agent reports which flows are in effect and is asked for its node's
+  live connections. A controller believes it only if it speaks from one of the node's own addresses.
+  With none, `ovsnet status` shows nothing of this node as settled.
 - When flows are in effect the agent sees from what ovs-vswitchd's threads do (`/proc/PID/task`). It
   needs to be in the same PID namespace for that, and to have CAP_SYS_PTRACE. Without it reports are
   right all the same, but come up to 1 s later; with the kernel's datapath always up to 0.5 s later.
