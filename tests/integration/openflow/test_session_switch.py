@@ -124,10 +124,12 @@ def test_strangers_go_and_ours_are_restored_at_the_next_audit(netns, switch):
     with Brain(netns, {NODE: wanted}, timing=timing) as brain:
         add_bridge(switch, NODE)
         brain.wait(Acknowledged)
-        switch.ofctl("add-flow", BRIDGE, "table=9,priority=5,metadata=0x1,actions=NORMAL")
+        switch.ofctl(
+            "add-flow", BRIDGE, f"table={Table.ROUTE:d},priority=5,metadata=0x1,actions=NORMAL"
+        )
         switch.ofctl("add-flow", BRIDGE, "table=200,priority=5,vlan_vid=0x1005,actions=drop")
-        switch.ofctl("del-flows", BRIDGE, "table=9,ip,nw_dst=0.0.0.3")
-        switch.ofctl("mod-flows", BRIDGE, "table=9,ip,nw_dst=0.0.0.4,actions=drop")
+        switch.ofctl("del-flows", BRIDGE, f"table={Table.ROUTE:d},ip,nw_dst=0.0.0.3")
+        switch.ofctl("mod-flows", BRIDGE, f"table={Table.ROUTE:d},ip,nw_dst=0.0.0.4,actions=drop")
         found = brain.wait(Compared, lambda c: c.audit and c.strangers)
         assert (found.missing, found.changed, len(found.strangers)) == (1, 1, 2)
         brain.wait(Compared, lambda c: c.audit and c.equal == 50)
