@@ -8,8 +8,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from ovsnet.controller.enforcement import isolation_owner
 from ovsnet.controller.network import Network
+from ovsnet.controller.policy.isolation import isolation_owner
 from ovsnet.model import Direction, PodRef
 
 MOST_POLICIES: Final = 8
@@ -88,7 +88,7 @@ class Drops:
         for each in self.counted():
             shown.add((each.pod, each.direction))
             yield each
-        for member, direction in self._network.enforcement.isolated:
+        for member, direction in self._network.enforcement.isolation.pods:
             if len(shown) >= MOST_PODS:
                 return
             # Of a switch that was not read yet nobody knows that it is nothing.
@@ -104,5 +104,5 @@ class Drops:
         member = enforcement.member(ref)
         if member is None or member.home != node:
             return ()
-        policies = enforcement.isolating_if_few(ref, direction, MOST_POLICIES)
+        policies = enforcement.isolation.policies_if_few(ref, direction, MOST_POLICIES)
         return TOO_MANY if policies is None else tuple(map(str, policies))

@@ -21,8 +21,8 @@ from ovsnet.controller.belief import (
     without_newcomers,
 )
 from ovsnet.controller.cluster import Cluster, Overlap
-from ovsnet.controller.enforcement import Enforcement
-from ovsnet.controller.selection import Member
+from ovsnet.controller.policy.enforcement import Enforcement
+from ovsnet.controller.policy.selection import Member
 from ovsnet.flows.channel import Channel, Overlay
 from ovsnet.flows.commons import Change, Commons
 from ovsnet.flows.flow import Block, Flow, Owner

@@ -162,7 +162,7 @@ class Observer:
             metrics.node_ports_refused.labels(name).set(shown[4])
         self._refresh_reasons()
         metrics.policies.set(len(network.policies))
-        for direction, count in network.enforcement.isolated_pods.items():
+        for direction, count in network.enforcement.isolation.counts.items():
             metrics.policy_pods_isolated.labels(direction.lower()).set(count)
         now = self._wall_clock()
         for watched in self._brain.watched:

@@ -166,7 +166,7 @@ def once(shape: str) -> dict[str, list[float]]:
     set_aside()
     done = time.perf_counter()
     assert len(digests) == count
-    assert sum(1 for _ in network.enforcement.isolated) >= len(pods)
+    assert sum(1 for _ in network.enforcement.isolation.pods) >= len(pods)
     memory = megabytes() - at_first
     late = [_one_more(network, nodes[i % count], ports, pods[i], i) for i in range(_LATECOMERS)]
     return {

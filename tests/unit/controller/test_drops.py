@@ -16,11 +16,11 @@ from prometheus_client import CollectorRegistry
 from ovsnet.controller import drops as module
 from ovsnet.controller.brain import Brain, Departed
 from ovsnet.controller.drops import Drops, PodDrops
-from ovsnet.controller.enforcement import isolation_owner
 from ovsnet.controller.loop import Loop
 from ovsnet.controller.metrics import Metrics
 from ovsnet.controller.notices import Counted, NotCounted
 from ovsnet.controller.observer import Observer
+from ovsnet.controller.policy.isolation import isolation_owner
 from ovsnet.controller.session import Timing
 from ovsnet.controller.status import PodDropped
 from ovsnet.controller.switchboard import Switchboard
@@ -232,13 +232,13 @@ def test_isolated_pods_are_counted_and_few_policies_are_all_of_them(world):
     for ref in [*world.pods][::3]:
         network.drop_pod(ref)
     enforcement = network.enforcement
-    counts = Counter(direction for _, direction in enforcement.isolated)
-    assert dict(enforcement.isolated_pods) == {d: counts[d] for d in Direction}
+    counts = Counter(direction for _, direction in enforcement.isolation.pods)
+    assert dict(enforcement.isolation.counts) == {d: counts[d] for d in Direction}
     for ref in world.pods:
         for direction in Direction:
-            every = enforcement.isolating(ref, direction)
+            every = enforcement.isolation.policies(ref, direction)
             for most in range(4):
-                few = enforcement.isolating_if_few(ref, direction, most)
+                few = enforcement.isolation.policies_if_few(ref, direction, most)
                 assert few == (every if len(every) <= most else None)
 
 

@@ -17,7 +17,8 @@ from test_policy_orders import (
     test_any_order_of_events_ends_in_the_flows_of_the_final_state as orders_agree,
 )
 
-from ovsnet.controller import enforcement, grants, network, selection, standing
+from ovsnet.controller import network
+from ovsnet.controller.policy import grants, isolation, portnames, selection, standing
 from ovsnet.flows import node, policy
 from ovsnet.model import Direction, Operator
 
@@ -89,10 +90,10 @@ def crossed(patch: pytest.MonkeyPatch) -> None:
 
 FLOW_BREAKS = {
     ("nobody is isolated for ingress", "deny ingress"): without(
-        enforcement, "isolated", Direction.INGRESS
+        isolation, "isolated", Direction.INGRESS
     ),
     ("nobody is isolated for egress", "deny egress"): without(
-        enforcement, "isolated", Direction.EGRESS
+        isolation, "isolated", Direction.EGRESS
     ),
     ("the own node is no exception", "deny both, one pod"): replaced(
         node, "own_node", lambda _: lambda _: iter(())
@@ -162,12 +163,12 @@ ORDER_BREAKS = {
     "peers that go are kept": forgetful("peer_goes"),
     "subjects that go are kept": forgetful("subject_goes"),
     "grants that end are kept": forgetful("withdraw"),
-    "isolation is kept": replaced(enforcement.Enforcement, "_end_isolation", keeps_isolation),
+    "isolation is kept": replaced(isolation.Isolation, "end", keeps_isolation),
     "namespaces are not heard of": replaced(
         selection.Selection, "set_namespace", lambda _: lambda self, name, labels: None
     ),
     "port numbers are counted once": replaced(
-        enforcement.Enforcement, "_count_numbers", lambda _: lambda self, before, now: None
+        portnames.PortNames, "count", lambda _: lambda self, before, now: None
     ),
 }
 

@@ -108,7 +108,7 @@ def test_what_comes_and_goes_leaves_nothing(world, random) -> None:
     for event in leaving:
         followed.heard(event)
     followed.expect(without)
-    assert not list(followed.network.enforcement.isolated)
+    assert not list(followed.network.enforcement.isolation.pods)
 
 
 @settings(max_examples=100, deadline=None)

@@ -6,8 +6,8 @@ nodes that have its flows.
 
 from __future__ import annotations
 
-from ovsnet.controller.selection import Group, Member
-from ovsnet.controller.standing import StandingGrant
+from ovsnet.controller.policy.selection import Group, Member
+from ovsnet.controller.policy.standing import StandingGrant
 from ovsnet.model import IPAddress
 
 

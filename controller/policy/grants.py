@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ovsnet.controller.selection import Group, Member
+from ovsnet.controller.policy.selection import Group, Member
 from ovsnet.flows.flow import OwnerKind
 from ovsnet.flows.policy import ANY_PORT, Place, PortRange, merged
 from ovsnet.model import (

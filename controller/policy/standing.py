@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ovsnet.controller.grants import Grant
-from ovsnet.controller.work import NodeWork, Work
+from ovsnet.controller.policy.grants import Grant
+from ovsnet.controller.policy.work import NodeWork, Work
 from ovsnet.flows.flow import Conjunction, Flow
 from ovsnet.flows.policy import WAYS, Place, granted, granted_to_all, peer, ports, subject
 from ovsnet.model import IPAddress, RuleRef
