@@ -266,7 +266,7 @@ def observed(monkeypatch):
     loop = Loop(brain, lambda: 0.0, observer)
     thread = threading.Thread(target=loop.run, args=(None,), daemon=True)
     thread.start()
-    with observer.serve(("", 0), loop, lambda nodes, seconds: {}):
+    with observer.serve(("", 0), loop, lambda nodes, seconds: {}, lambda: 0):
         yield observer, loop, _Server.made.sources
     loop.stop()
     thread.join(20)
