@@ -240,8 +240,9 @@ def test_the_zone_is_that_of_the_flows():
 
 
 class Commands:
-    def __init__(self, number="2\n"):
+    def __init__(self, number="2\n", datapath="netdev@ovs-netdev"):
         self.number = number
+        self.datapath = datapath
         self.asked = []
 
     def __enter__(self):
@@ -253,7 +254,7 @@ class Commands:
     def ask(self, command, *arguments):
         self.asked.append((command, *arguments))
         return {
-            "upcall/show": "netdev@ovs-netdev:\n  flows\n",
+            "upcall/show": f"{self.datapath}:\n  flows\n",
             "dpctl/ct-get-nconns": self.number,
         }.get(command, DUMP)
 
@@ -266,11 +267,29 @@ def test_the_connections_of_the_datapath_that_is_in_use(monkeypatch, tmp_path):
 
 
 def test_too_many_connections_are_not_asked_for(monkeypatch, tmp_path):
-    commands = Commands("400001\n")
+    commands = Commands("30001\n")
     monkeypatch.setattr(tracked, "Control", lambda *_: commands)
+    with pytest.raises(TrackedError, match="tracks 30001 connections"):
+        tracked.connections(tmp_path)
+    assert "dpctl/dump-conntrack" not in {command for command, *_ in commands.asked}
+
+
+def test_the_kernel_itself_tells_how_many_it_tracks(monkeypatch, tmp_path):
+    """ovs-vswitchd does not: it is not asked."""
+    commands = Commands(datapath="system@ovs-system")
+    count = tmp_path / "nf_conntrack_count"
+    monkeypatch.setattr(tracked, "Control", lambda *_: commands)
+    monkeypatch.setattr(tracked, "_KERNEL_COUNT", count)
+    assert len(tracked.connections(tmp_path)) == 6
+    assert commands.asked == [
+        ("upcall/show",),
+        ("dpctl/dump-conntrack", "system@ovs-system", "zone=65520"),
+    ]
+    count.write_text("400000\n")
+    assert len(tracked.connections(tmp_path)) == 6
+    count.write_text("400001\n")
     with pytest.raises(TrackedError, match="tracks 400001 connections"):
         tracked.connections(tmp_path)
-    assert ("dpctl/dump-conntrack", "netdev@ovs-netdev", "zone=65520") not in commands.asked
 
 
 def test_no_daemon_to_ask(tmp_path):
