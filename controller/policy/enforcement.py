@@ -101,9 +101,9 @@ class Enforcement:
             return
         self._policies[policy.ref] = policy
         self._doubtful.pop(policy.ref, None)
+        self._replace(before, policy)
         if is_doubtful(policy):
             self._doubtful[policy.ref] = policy
-        self._replace(before, policy)
 
     def drop_policy(self, ref: PolicyRef, uid: str = "") -> None:
         """A policy is gone. With a uid, only that one and no later one of its name."""
