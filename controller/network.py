@@ -44,13 +44,14 @@ _NOTHING_BELIEVED = Beliefs({}, ())
 class NodeView(msgspec.Struct, frozen=True):
     """One node as the controller sees it at this moment.
 
-    `seen` means that its switch has told its ports at least once.
+    `seen` means that its switch has told its ports at least once. `port_names` are their names.
     """
 
     node: Node
     ports: frozenset[Port]
     beliefs: Beliefs
     seen: bool = False
+    port_names: frozenset[str] = frozenset()
 
 
 class _Shared(NamedTuple):
@@ -192,13 +193,15 @@ class Network:
 
     def put_pod(self, pod: Pod) -> Deltas:
         """A pod as it is now."""
-        refusing = self._refusing_ports_of(self._cluster.pods.get(pod.ref), pod)
-        return self._pods_changed(self._cluster.put_pod(pod) | refusing, [pod.ref])
+        before = self._cluster.pods.get(pod.ref)
+        nodes = self._cluster.put_pod(pod)
+        return self._pods_changed(self._with_ports_of(nodes, before, pod), [pod.ref])
 
     def drop_pod(self, ref: PodRef, uid: str = "") -> Deltas:
         """A pod is gone."""
-        refusing = self._refusing_ports_of(self._cluster.pods.get(ref))
-        return self._pods_changed(self._cluster.drop_pod(ref, uid) | refusing, [ref])
+        before = self._cluster.pods.get(ref)
+        nodes = self._cluster.drop_pod(ref, uid)
+        return self._pods_changed(self._with_ports_of(nodes, before), [ref])
 
     def set_ports(self, node: str, ports: Iterable[Port]) -> Deltas:
         """These are all the ports of a node's switch. An unknown node has none."""
@@ -206,21 +209,27 @@ class Network:
         new = frozenset(ports)
         if view is None or (view.seen and view.ports == new):
             return {}
-        self._views[node] = msgspec.structs.replace(view, ports=new, seen=True)
+        names = frozenset(port.name for port in new)
+        self._views[node] = msgspec.structs.replace(view, ports=new, seen=True, port_names=names)
         # What kubelet reports of pods counts only until the switch has told its ports.
         return self._pods_changed([node], () if view.seen else self._cluster.pods_on(node))
 
-    def _refusing_ports_of(self, *pods: Pod | None) -> frozenset[str]:
-        """Nodes that refuse a port for reasons which these pods may change, wherever they run."""
-        if not self._refusing:
-            return frozenset()
-        names = (
+    def _with_ports_of(self, nodes: Iterable[str], *pods: Pod | None) -> frozenset[str]:
+        """Nodes whose beliefs these pods may change: with a port that is named as theirs. They are
+        some of `nodes`, and all that refuse such a port.
+        """
+        names = {
             name
             for pod in pods
             if pod is not None
             for name in port_names(pod.namespace, pod.name, pod.uid)
+        }
+        here = frozenset(
+            name
+            for name in self._views.keys() & set(nodes)
+            if not names.isdisjoint(self._views[name].port_names)
         )
-        return frozenset().union(*(self._refusing.get(name, ()) for name in names))
+        return here.union(*(self._refusing.get(name, ()) for name in names))
 
     def _pods_changed(self, nodes: Iterable[str], pods: Iterable[PodRef]) -> Deltas:
         """Pods have changed, and ports of nodes may be believed otherwise than before."""
