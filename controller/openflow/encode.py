@@ -152,8 +152,10 @@ class SharedAdds:
         return b"".join(map(self._encode, flows))
 
 
+@lru_cache(maxsize=1 << 14)
 def fingerprint(flow: Flow) -> int:
     """64 bits that depend on all of a flow, the same in every process and release of Python."""
+    # Remembered, for the peers of a policy are the same flows on every node that has subjects.
     # Not of the octets on the wire: those take three times as long to make.
     return int.from_bytes(blake2b(_as_text(flow), digest_size=8).digest(), "big")
 
