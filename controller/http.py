@@ -16,8 +16,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from ovsnet.controller.listener import JSON, Handler, Listener, errors, refusal
-from ovsnet.controller.questions import (
+from ovsnet.controller.inquiry.questions import (
     Proposal,
     Question,
     QuestionError,
@@ -25,6 +24,7 @@ from ovsnet.controller.questions import (
     read_proposal,
     read_question,
 )
+from ovsnet.controller.listener import JSON, Handler, Listener, errors, refusal
 
 _MOST_AT_ONCE = 4
 """Questions that are considered at a time; others wait for their turn."""

@@ -26,7 +26,9 @@ from ovsnet.controller.brain import (
 )
 from ovsnet.controller.drops import Drops, PodDrops
 from ovsnet.controller.http import HttpServer, Sources
-from ovsnet.controller.inquiry import PATIENCE, Inquiry
+from ovsnet.controller.inquiry.desk import PATIENCE, Inquiry
+from ovsnet.controller.inquiry.planning import Connections
+from ovsnet.controller.inquiry.tickets import Tickets
 from ovsnet.controller.loop import Loop
 from ovsnet.controller.metrics import Metrics
 from ovsnet.controller.notices import (
@@ -43,9 +45,7 @@ from ovsnet.controller.notices import (
     TurnedAway,
     WriteFailed,
 )
-from ovsnet.controller.planning import Connections
 from ovsnet.controller.status import Refresh, Status
-from ovsnet.controller.tickets import Tickets
 from ovsnet.flows.flow import Flow
 from ovsnet.flows.text import print_flow
 

@@ -11,7 +11,7 @@ import click
 from ovsnet.cli import controller
 from ovsnet.cli.policyfiles import FileError, as_json, policies
 from ovsnet.cli.tables import columns
-from ovsnet.controller.plan import Cut, FlowChanges, Plan, Proposed, Shift, read_plan
+from ovsnet.controller.inquiry.plan import Cut, FlowChanges, Plan, Proposed, Shift, read_plan
 from ovsnet.model import Protocol
 from ovsnet.policy.spans import Ports
 

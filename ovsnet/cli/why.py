@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 import click
 
 from ovsnet.cli import controller
-from ovsnet.controller.questions import PROTOCOLS
-from ovsnet.controller.why import Answer, Decided, Fate, Flows, Reading, Why, read_why
+from ovsnet.controller.inquiry.questions import PROTOCOLS
+from ovsnet.controller.inquiry.why import Answer, Decided, Fate, Flows, Reading, Why, read_why
 
 NO_AGREEMENT = 1
 _SECONDS = 60.0

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from ovsnet.cli import controller
 from ovsnet.cli.main import main
 from ovsnet.cli.plan import some, traffic
-from ovsnet.controller.plan import Action, Cut, FlowChanges, Plan, Proposed, Shift, Silent
+from ovsnet.controller.inquiry.plan import Action, Cut, FlowChanges, Plan, Proposed, Shift, Silent
 from ovsnet.model import Fault, Protocol
 from ovsnet.policy.spans import Ports, Span
 

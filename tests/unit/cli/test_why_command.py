@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from ovsnet.cli import controller
 from ovsnet.cli.main import main
-from ovsnet.controller.why import Answer, Decided, Fate, Flows, Reading, Why
+from ovsnet.controller.inquiry.why import Answer, Decided, Fate, Flows, Reading, Why
 
 ALLOWED = Decided(
     True,

@@ -33,6 +33,9 @@ class Daemon:
         return self
 
     def __exit__(self, *_):
+        # A thread that waits in accept would keep it listening.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     def _serve(self):

@@ -8,8 +8,8 @@ from policy_carriage import network_of
 from policy_objects import namespace, node, pod
 
 from ovsnet.controller.belief import Port
-from ovsnet.controller.ends import EXPECTED, End, UnknownEndError, resolve
-from ovsnet.controller.world import snapshot
+from ovsnet.controller.inquiry.ends import EXPECTED, End, UnknownEndError, resolve
+from ovsnet.controller.inquiry.world import snapshot
 from ovsnet.model import PodRef
 from ovsnet.names import port_name
 from ovsnet.policy.world import World

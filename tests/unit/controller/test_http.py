@@ -15,10 +15,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from ovsnet.controller.http import HttpServer, Sources
+from ovsnet.controller.inquiry.questions import Proposal, QuestionError, UnableError
+from ovsnet.controller.inquiry.why import Why, read_why
 from ovsnet.controller.metrics import Metrics
-from ovsnet.controller.questions import Proposal, QuestionError, UnableError
 from ovsnet.controller.status import Refresh, Status, read_owners, read_refresh, read_status
-from ovsnet.controller.why import Why, read_why
 from ovsnet.model import Direction, NetworkPolicy
 
 STARTED = datetime(2025, 1, 31, 12, 0, tzinfo=UTC)

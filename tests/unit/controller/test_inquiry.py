@@ -12,15 +12,15 @@ from policy_objects import namespace, node, peer, pod, policy, port, rule
 
 from ovsnet.api import KINDS, NAMESPACE, NODE, POD, Changed, Deleted, Synced
 from ovsnet.controller.brain import Brain
-from ovsnet.controller.inquiry import Inquiry
+from ovsnet.controller.inquiry.desk import Inquiry
+from ovsnet.controller.inquiry.questions import Proposal, Question, QuestionError, UnableError
+from ovsnet.controller.inquiry.tickets import Tickets
 from ovsnet.controller.loop import Loop
 from ovsnet.controller.network import Network
 from ovsnet.controller.openflow import encode
 from ovsnet.controller.openflow.events import Disconnected
-from ovsnet.controller.questions import Proposal, Question, QuestionError, UnableError
 from ovsnet.controller.session import Timing
 from ovsnet.controller.switchboard import Switchboard
-from ovsnet.controller.tickets import Tickets
 from ovsnet.model import Protocol
 from ovsnet.names import Table
 from ovsnet.policy.world import World

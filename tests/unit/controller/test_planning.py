@@ -9,11 +9,11 @@ from policy_carriage import network_of
 from policy_objects import namespace, node, peer, pod, policy, port, rule
 from policy_strategies import clusters, traffics
 
+from ovsnet.controller.inquiry.plan import Action, Cut, FlowChanges, Shift, Silent
+from ovsnet.controller.inquiry.planning import plan
+from ovsnet.controller.inquiry.questions import Proposal
+from ovsnet.controller.inquiry.world import snapshot
 from ovsnet.controller.live import LiveConnection
-from ovsnet.controller.plan import Action, Cut, FlowChanges, Shift, Silent
-from ovsnet.controller.planning import plan
-from ovsnet.controller.questions import Proposal
-from ovsnet.controller.world import snapshot
 from ovsnet.model import Fault, Protocol
 from ovsnet.policy.evaluate import evaluate
 from ovsnet.policy.spans import Ports, Span

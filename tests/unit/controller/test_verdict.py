@@ -10,11 +10,11 @@ from policy_carriage import network_of, ports_of
 from policy_objects import namespace, node, peer, pod, policy, port, rule
 from policy_strategies import OUTSIDE, clusters
 
+from ovsnet.controller.inquiry.passage import Held
+from ovsnet.controller.inquiry.questions import Question, QuestionError
+from ovsnet.controller.inquiry.verdict import case, switches, verdict
+from ovsnet.controller.inquiry.world import snapshot
 from ovsnet.controller.openflow.decode import ForeignFlow
-from ovsnet.controller.passage import Held
-from ovsnet.controller.questions import Question, QuestionError
-from ovsnet.controller.verdict import case, switches, verdict
-from ovsnet.controller.world import snapshot
 from ovsnet.flows.fields import Field
 from ovsnet.flows.flow import Flow, Goto, InPort, Output, SetField, match, term
 from ovsnet.flows.terms import IPV4, destination

@@ -8,8 +8,8 @@ from policy_carriage import network_of, ports_of
 from policy_objects import namespace, node, pod, policy, rule
 from policy_strategies import clusters
 
+from ovsnet.controller.inquiry.world import copied, snapshot, world
 from ovsnet.controller.network import Network
-from ovsnet.controller.world import copied, snapshot, world
 from ovsnet.model import Phase
 from ovsnet.policy.world import World, in_network
 

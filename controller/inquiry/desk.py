@@ -16,17 +16,17 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from ovsnet.controller.brain import Brain
-from ovsnet.controller.ends import End
+from ovsnet.controller.inquiry.ends import End
+from ovsnet.controller.inquiry.passage import Held
+from ovsnet.controller.inquiry.plan import Plan
+from ovsnet.controller.inquiry.planning import Connections, plan
+from ovsnet.controller.inquiry.questions import Proposal, Question, UnableError
+from ovsnet.controller.inquiry.tickets import Dump, Tickets
+from ovsnet.controller.inquiry.verdict import Case, case, switches, verdict
+from ovsnet.controller.inquiry.why import Why
+from ovsnet.controller.inquiry.world import Snapshot, snapshot
 from ovsnet.controller.loop import Question as LoopQuestion
 from ovsnet.controller.network import Network
-from ovsnet.controller.passage import Held
-from ovsnet.controller.plan import Plan
-from ovsnet.controller.planning import Connections, plan
-from ovsnet.controller.questions import Proposal, Question, UnableError
-from ovsnet.controller.tickets import Dump, Tickets
-from ovsnet.controller.verdict import Case, case, switches, verdict
-from ovsnet.controller.why import Why
-from ovsnet.controller.world import Snapshot, snapshot
 from ovsnet.flows.flow import Owner, OwnerKind
 from ovsnet.flows.peer import peer_owner
 from ovsnet.flows.pod import pod_owner

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from ovsnet.controller.world import Snapshot
+from ovsnet.controller.inquiry.world import Snapshot
 from ovsnet.flows.node import gateway_of
 from ovsnet.flows.pod import Endpoint
 from ovsnet.model import IPAddress, Node, Pod, PodRef, parse_address

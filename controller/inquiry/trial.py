@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
-from ovsnet.controller.ends import End
+from ovsnet.controller.inquiry.ends import End
+from ovsnet.controller.inquiry.passage import Fabric, Post, Trackers, Way
+from ovsnet.controller.inquiry.why import Fate, Flows, Reading
 from ovsnet.controller.network import NodeView
-from ovsnet.controller.passage import Fabric, Post, Trackers, Way
-from ovsnet.controller.why import Fate, Flows, Reading
 from ovsnet.flows.fields import Field, IpProto
 from ovsnet.flows.flow import Flow
 from ovsnet.flows.node import CT_ZONE, gateway_of

@@ -7,12 +7,12 @@ from typing import Final
 
 import msgspec
 
-from ovsnet.controller.ends import End, UnknownEndError, resolve
-from ovsnet.controller.passage import Fabric, Held
-from ovsnet.controller.questions import PROTOCOLS, Question, QuestionError
-from ovsnet.controller.trial import CLIENT_PORT, Start, Trial, start
-from ovsnet.controller.why import Answer, Decided, Flows, Why
-from ovsnet.controller.world import Snapshot, world
+from ovsnet.controller.inquiry.ends import End, UnknownEndError, resolve
+from ovsnet.controller.inquiry.passage import Fabric, Held
+from ovsnet.controller.inquiry.questions import PROTOCOLS, Question, QuestionError
+from ovsnet.controller.inquiry.trial import CLIENT_PORT, Start, Trial, start
+from ovsnet.controller.inquiry.why import Answer, Decided, Flows, Why
+from ovsnet.controller.inquiry.world import Snapshot, world
 from ovsnet.model import PodRef
 from ovsnet.policy.evaluate import Decision, Traffic, Verdict, evaluate
 

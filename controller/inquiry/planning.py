@@ -7,11 +7,11 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from ovsnet.controller.inquiry.plan import Action, Cut, FlowChanges, Plan, Proposed, Shift, Silent
+from ovsnet.controller.inquiry.questions import PROTOCOLS, Proposal
+from ovsnet.controller.inquiry.world import Snapshot, copied, world
 from ovsnet.controller.live import Answer, LiveConnection
 from ovsnet.controller.network import Deltas
-from ovsnet.controller.plan import Action, Cut, FlowChanges, Plan, Proposed, Shift, Silent
-from ovsnet.controller.questions import PROTOCOLS, Proposal
-from ovsnet.controller.world import Snapshot, copied, world
 from ovsnet.flows.fields import IpProto
 from ovsnet.flows.flow import FlowKey
 from ovsnet.model import IPAddress, NetworkPolicy, PolicyRef
