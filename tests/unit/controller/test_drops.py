@@ -260,7 +260,7 @@ class _Server:
 def observed(monkeypatch):
     """An observer of a brain that knows the world, the loop in a thread, and what is served."""
     monkeypatch.setattr("ovsnet.controller.observer.HttpServer", _Server)
-    monkeypatch.setattr("ovsnet.controller.inquiry.PATIENCE", 0.5)
+    monkeypatch.setattr("ovsnet.controller.inquiry.desk.PATIENCE", 0.5)
     brain = Brain(network_of(WORLD), Switchboard(1, Timing()))
     observer = Observer(brain, 1, lambda: 0.0, lambda: 0.0)
     loop = Loop(brain, lambda: 0.0, observer)
