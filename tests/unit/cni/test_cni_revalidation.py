@@ -26,7 +26,8 @@ TIMER, PAUSE = 0.5, 0.005
 class Switch:
     """Flow tables of some version, and a cache of entries, each made by some version of them.
 
-    With the kernel's datapath a handler adds to it what it has looked up some time before.
+    The main thread adds to it what it has looked up, and with the kernel's datapath a handler does
+    what it has looked up some time before.
     """
 
     def __init__(self, chance: random.Random, shown: str = SHOWN, *, visible: bool = True) -> None:
@@ -38,12 +39,14 @@ class Switch:
         self.tables = 0
         self.sequence = 0
         self.rounds = 0
-        # Each entry: the version by which it was made, and the sequence number known then.
-        self.cache = [[0, 0] for _ in range(chance.choice((3, 100)))]
+        # Each entry: the version by which it was made, the sequence number known then, and how
+        # many rounds had ended when it was made or looked at.
+        self.cache = [[0, 0, -1] for _ in range(chance.choice((3, 100)))]
         self.leader_at = "resting"
         self.need = False
+        self.learnt = False
         self.to_commit = 0
-        self.in_hand: tuple[int, int] | None = None
+        self.in_hand: tuple[int, int, int] | None = None
         self._requests: deque[tuple[int, str]] = deque()
         self._waits: list[tuple[int, int]] = []
         self._answers: dict[int, str] = {}
@@ -60,20 +63,29 @@ class Switch:
             self._waits = [w for w in self._waits if w[0] not in done]
             self._answers |= dict.fromkeys(done, "")
             yield
+            if self.shown == SHOWN and self.chance.random() < 0.2:
+                self.chance.choice(self.cache)[:] = self._made_now()
             if self.need:
                 self.need = False
                 self.sequence += 1
             yield
             if self.to_commit:
                 self.tables, self.to_commit, self.need = self.tables + 1, self.to_commit - 1, True
+            self.need, self.learnt = self.need or self.learnt, False
             yield
             for _ in range(10):
                 if self._requests and not self._waits:
                     self._carry_out(*self._requests.popleft())
                 yield
 
+    def _made_now(self) -> tuple[int, int, int]:
+        return self.tables, self.sequence, self.rounds
+
     def _carry_out(self, number: int, command: str) -> None:
         match command:
+            case "fdb/add" | "fdb/del":
+                self.learnt = True
+                self._answers[number] = ""
             case "revalidator/wait":
                 self._waits.append((number, self.rounds))
             case "upcall/show":
@@ -88,8 +100,9 @@ class Switch:
             yield
             known = self.sequence
             for entry in self.cache:
-                if entry[1] != known:
-                    entry[:] = self.tables, known
+                if entry[2] != self.rounds:
+                    made = self.tables if entry[1] != known else entry[0]
+                    entry[:] = made, known, self.rounds
                 yield
             self.rounds += 1
             yield
@@ -105,7 +118,7 @@ class Switch:
             self.in_hand = None
             yield
             if self.shown == KERNEL and self.chance.random() < 0.5:
-                self.in_hand = self.tables, self.sequence
+                self.in_hand = self._made_now()
                 yield
                 yield
                 self.chance.choice(self.cache)[:] = self.in_hand
@@ -159,7 +172,7 @@ class Switch:
         return frozenset() if self.in_hand is None else frozenset({Path("handler")})
 
     def stale(self, version: int) -> list[int]:
-        return [made for made, _ in self.cache if made < version]
+        return [made for made, *_ in self.cache if made < version]
 
 
 def finish(switch: Switch) -> None:
@@ -200,15 +213,22 @@ def caught(finished) -> int:
 
 
 def test_the_model_tells_what_is_not_enough():
-    """One wait, or a look at the leader before the main loop has turned, comes too early."""
+    """One wait, a look at the leader before the main loop has turned, and one round come too
+    early.
+    """
 
     def look(switch):
         while not switch.leader_rests():
             switch.step()
 
+    def one_round(switch):
+        switch.ask_all([("version",)] * 11)
+        look(switch)
+
     assert caught(lambda switch: None) > 200
     assert caught(lambda switch: switch.ask("revalidator/wait")) > 3
     assert caught(look) > 3
+    assert caught(one_round) > 3
     assert caught(finish) == 0
 
 
