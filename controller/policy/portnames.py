@@ -40,7 +40,7 @@ class PortNames:
 
     def count(self, before: Member | None, now: Member | None) -> None:
         """A pod declares other ports than before; None: it is not there."""
-        old, new = Counter(_declared(before)), Counter(_declared(now))
+        old, new = frozenset(_declared(before)), frozenset(_declared(now))
         for name, number in new - old:
             numbers = self._numbers.setdefault(name, Counter())
             numbers[number] += 1

@@ -138,12 +138,13 @@ class Selection:
     def put(self, member: Member) -> None:
         """A pod as it is now."""
         before = self._members.get(member.ref)
-        if before is None or before.labels != member.labels:
-            self._unindex(before)
-            self._members[member.ref] = member
-            for place in _places(member):
-                self._pods_by[place].add(member.ref)
         self._members[member.ref] = member
+        if before is not None and before.labels == member.labels:
+            self._regroup(member.ref, before, member, self.groups_of(member.ref))
+            return
+        self._unindex(before)
+        for place in _places(member):
+            self._pods_by[place].add(member.ref)
         self._regroup(member.ref, before, member, frozenset(self._groups_for(member)))
 
     def drop(self, ref: PodRef) -> None:
