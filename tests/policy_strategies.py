@@ -90,11 +90,12 @@ def clusters(draw, max_policies=5, sctp=True, shared_addresses=False):
 
 
 @st.composite
-def changes(draw, world, max_policies=3):
+def changes(draw, world, max_policies=3, min_policies=0):
     """The `World` after a change: some policies gone, some new or rewritten, and some pods and
     namespaces with other labels. Pods keep their nodes and addresses.
     """
-    drafts = draw(st.lists(_policies(sctp=True), max_size=max_policies))
+    policies = _policies(sctp=True)
+    drafts = draw(st.lists(policies, min_size=min_policies, max_size=max_policies))
     spaces = tuple(dict.fromkeys(ref.namespace for ref in world.pods))
     kept = [p for p in world.policies.values() if draw(_MOSTLY)]
     pods = [
@@ -113,7 +114,7 @@ def traffics(world, sctp=True):
     """`Traffic` between pods, nodes, the outside and addresses that nobody has, to ports at and
     beside those that policies and pods name.
     """
-    ports = _ports_to_try(world)
+    ports = ports_to_try(world)
     numbers = [NUMBERS[p] for p in _protocols(sctp)]
     known = list(product(numbers, ports))
     choices = [
@@ -148,7 +149,8 @@ def _pools_of_ends(world, family):
     return [pool for pool in pools if pool]
 
 
-def _ports_to_try(world):
+def ports_to_try(world):
+    """Ports that pods and policies name, and those beside them."""
     named = {port.port for p in world.pods.values() for port in p.ports}
     for policy in world.policies.values():
         for rule in (*policy.ingress, *policy.egress):

@@ -137,8 +137,14 @@ class Lab:
         ports: Iterable[ContainerPort] = PORTS,
         host_network: bool = False,
     ) -> dict[str, Any]:
-        declared = [
-            {"name": p.name, "containerPort": p.port, "protocol": p.protocol} for p in ports
+        # A container for each port: the names of one container's ports must differ.
+        containers = [
+            {
+                "name": f"main-{number}",
+                "image": "none",
+                "ports": [{"name": p.name, "containerPort": p.port, "protocol": p.protocol}],
+            }
+            for number, p in enumerate(ports)
         ]
         pod = {
             "metadata": {
@@ -150,7 +156,7 @@ class Lab:
                 "nodeName": node_name,
                 "hostNetwork": host_network,
                 "terminationGracePeriodSeconds": 0,
-                "containers": [{"name": "main", "image": "none", "ports": declared}],
+                "containers": containers or [{"name": "main", "image": "none"}],
             },
         }
         made: dict[str, Any] = self.api("POST", f"/api/v1/namespaces/{namespace}/pods", pod)
