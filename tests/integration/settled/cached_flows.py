@@ -102,7 +102,10 @@ class Switch:
         vsctl(
             *("add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev"),
             *("protocols=OpenFlow15", "fail_mode=secure", "other_config:dp-sn=netdev"),
+            # Cached flows stay though nobody uses them, also where the machine is slow: they are
+            # dropped when a round takes longer than half of max-revalidator.
             *("--", "set", "Open_vSwitch", ".", "other_config:max-idle=600000"),
+            "other_config:max-revalidator=2000",
         )
         self._connect()
         one_by_one = [
@@ -163,6 +166,7 @@ class Stream:
         self._ends = switch.ends
         self.sent: list[float] = []
         self.arrived: set[int] = set()
+        self._news = threading.Condition()
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=work) for work in (self._send, self._receive)]
         self._receiver = within(NETNS_DIRECTORY / self._ends[1], self._bound)
@@ -179,6 +183,12 @@ class Stream:
             thread.join()
         self._sender.close()
         self._receiver.close()
+
+    def send_more(self, packets: int) -> None:
+        """Return when so many more packets have been sent."""
+        with self._news:
+            goal = len(self.sent) + packets
+            assert self._news.wait_for(lambda: len(self.sent) >= goal, 20)
 
     def between(self, begin: float, end: float) -> tuple[int, int]:
         """How many packets were sent in this time, and how many of them arrived."""
@@ -202,7 +212,9 @@ class Stream:
         for number in range(_MOST_PACKETS):
             if self._stop.is_set():
                 return
-            self.sent.append(time.monotonic())
+            with self._news:
+                self.sent.append(time.monotonic())
+                self._news.notify_all()
             self._sender.send(_NUMBER.pack(number))
             time.sleep(_INTERVAL)
 
