@@ -22,7 +22,7 @@ from ovsnet.flows.terms import FAMILIES, ct_state, in_port
 from ovsnet.model import IPAddress
 from ovsnet.names import TUNNEL_KEY, TUNNEL_OFPORT, TUNNEL_REPLY_KEY, Table
 
-_REPLY = ct_state(CtState.TRK | CtState.RPL)
+_REPLY = ct_state(CtState.TRK | CtState.RPL, CtState.INV)
 _UDP = Term(Field.IP_PROTO, IpProto.UDP)
 
 

@@ -152,7 +152,7 @@ def test_matches_are_read_in_every_spelling(text, terms):
         ("move:NXM_OF_ETH_SRC[]->eth_dst", (Move(whole(F.ETH_SRC), whole(F.ETH_DST)),)),
         ("move:reg0[3]->OXM_OF_TCP_SRC[5]",
          (Move(Subfield(F.REG0, 3, 1), Subfield(F.TCP_SRC, 5, 1)),)),
-        ('resubmit(,5),goto_table:"egress_policy"', (Resubmit(Table(5)), Goto(Table(7)))),
+        ('resubmit(,5),goto_table:"egress_policy"', (Resubmit(Table(5)), Goto(Table.EGRESS_POLICY))),
         ("conjunction(5,1/2),conjunction(6, 2/3)", (Conjunction(5, 1, 2), Conjunction(6, 2, 3))),
         ("dec_ttl,group:9", (DecTtl(), Group(9))),
         ("ct(table=4,zone=65520)", (Ct(65520, Table(4)),)),

@@ -7,7 +7,8 @@ import pytest
 
 from ovsnet.controller.belief import Port
 from ovsnet.controller.network import Network
-from ovsnet.flows.flow import Conjunction, Flow, Goto, Match
+from ovsnet.flows.fields import Field
+from ovsnet.flows.flow import Conjunction, Flow, Goto, Match, OwnerKind
 from ovsnet.flows.registers import REGISTERS
 from ovsnet.model import Node, Phase, Pod
 from ovsnet.names import Table, host_mac, port_name
@@ -94,7 +95,19 @@ def test_packets_only_go_on_to_later_tables_and_priorities_are_bounded(families:
 def test_a_node_has_a_few_flows_per_peer_and_per_pod_of_its_own() -> None:
     few, many = (len(compiled("46", pods)["node-0"]) for pods in (1, 3))
     assert many - few == 2 * 8
-    assert len(compiled("46", 3)["node-1"]) == few - 8, "another node's pods cost nothing here"
+    others = [
+        sum(flow.cookie >> 56 != OwnerKind.NODE for flow in compiled("46", 3)[name])
+        for name in ("node-0", "node-1")
+    ]
+    assert others[0] - others[1] == 3 * 8, "another node's pods cost nothing here"
+
+
+def test_a_node_knows_the_lower_nodes_by_no_more_flows_than_addresses_have_bits() -> None:
+    for families, bits in (("4", 32), ("6", 128), ("46", 160)):
+        for flows in compiled(families).values():
+            said = [f for f in flows if any(t.field is Field.TUN_SRC for t in f.match)]
+            turning = [f for f in said if f.table is Table.CONNTRACK_STATE]
+            assert 0 < len(turning) <= 2 * bits
 
 
 def test_registers_do_not_overlap() -> None:
