@@ -78,15 +78,16 @@ class Switch:
     def write(self, *, allowed: bool, others: int = 0) -> Change:
         """Allow or forbid the stream by one bundle; `others` bundles that concern nobody before."""
         for _ in range(others):
-            self._bundle(f"add table=0,priority=60,udp,tp_src=1,cookie={self._serial},actions=drop")
+            self.bundle(f"add table=0,priority=60,udp,tp_src=1,cookie={self._serial},actions=drop")
         order = "delete_strict" if allowed else "add"
         action = "" if allowed else ",actions=drop"
         return Change(
             allowed,
-            *self._bundle(f"{order} table=0,priority=50,udp,tp_src={STREAM_PORT}{action}"),
+            *self.bundle(f"{order} table=0,priority=50,udp,tp_src={STREAM_PORT}{action}"),
         )
 
-    def _bundle(self, *messages: str) -> tuple[int, int]:
+    def bundle(self, *messages: str) -> tuple[int, int]:
+        """Send flow-mods in ovs-ofctl's syntax, and a stamp after them; its digest and number."""
         self._serial += 1
         # Flows that come and go have the same digests again and again.
         digest = 1 + self._serial % 2
@@ -112,7 +113,7 @@ class Switch:
             f"add table=0,priority=30,udp,tp_src={1 << bit}/{1 << bit},tp_dst=1,actions=drop"
             for bit in range(16)
         ]
-        self._bundle(*one_by_one, "add table=0,priority=10,udp,in_port=1,actions=output:2")
+        self.bundle(*one_by_one, "add table=0,priority=10,udp,in_port=1,actions=output:2")
 
     def _connect(self) -> None:
         for number, (end, address) in enumerate(zip(self.ends, (SENDER, RECEIVER), strict=True), 1):
