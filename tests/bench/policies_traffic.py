@@ -7,6 +7,7 @@ flows being replaced in between.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -40,13 +41,13 @@ def figures(rounds: int) -> list[Figure]:
     with labs() as lab, servers(lab.ours):
         client = lab.ours.client
         places = {"same node": lab.ours.near, "across nodes": lab.ours.far}
-        for _ in range(rounds):
+        for _, (where, server), (what, measure) in itertools.product(
+            range(rounds), places.items(), MEASURES.items()
+        ):
+            series = measured.setdefault((what, where), {name: [] for name in states})
             for state, present in states.items():
                 lab.enforce(present)
-                for where, server in places.items():
-                    for what, measure in MEASURES.items():
-                        series = measured.setdefault((what, where), {name: [] for name in states})
-                        series[state] += measure.of(client, server)
+                series[state] += measure.of(client, server)
     return [
         figure(
             f"{what}, {where}, {RULES:,} policy rules",
