@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from itertools import permutations
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -28,6 +29,7 @@ WORLDS = 30
 OF_EACH_PAIR = 2
 
 
+@pytest.mark.timeout(300)
 def test_evaluator_flows_and_packets_agree(town: Town, volley: Volley) -> None:
     start = town.world()
     changeable = World.of(
