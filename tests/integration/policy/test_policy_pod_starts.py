@@ -115,6 +115,8 @@ def frames(seen: socket.socket) -> Iterator[bytes]:
 
 
 def test_nothing_gets_into_a_pod_before_its_policies(town: Town) -> None:
+    # More pods start than the range has addresses, so they are used again soon.
+    town.lab.configure_agents(quarantine=1.0)
     town.enforce(policy("shop/closed", "app=start", ingress=[rule([peer("app=nobody")])]))
     (over,) = (
         ip_network(text)
