@@ -29,6 +29,8 @@ _KERNEL_COUNT = Path("/proc/sys/net/netfilter/nf_conntrack_count")
 _SECONDS = 20.0
 _PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58, "sctp": 132}
 _LINE = re.compile(r"(?P<protocol>\w+),orig=\((?P<original>[^)]*)\)")
+_OVER = re.compile(r"protoinfo=\(state=(?:TIME_WAIT|CLOSED)\b")
+"""What both ends have closed, or one has reset, is tracked for a while yet."""
 
 
 class TrackedError(Exception):
@@ -46,13 +48,14 @@ class Tracked(NamedTuple):
 
 
 def parse(lines: Iterable[str]) -> Iterator[Tracked]:
-    """Reads what dpctl/dump-conntrack prints. What is no connection is passed over.
+    """Reads what dpctl/dump-conntrack prints. What is no connection, or none any more, is passed
+    over.
 
     A protocol that Open vSwitch has no name for stands there as its number.
     """
     for line in lines:
         found = _LINE.match(line)
-        if found is None:
+        if found is None or _OVER.search(line):
             continue
         name = found["protocol"]
         protocol = _PROTOCOLS.get(name) or (int(name) if name.isdecimal() else 0)

@@ -209,7 +209,7 @@ def test_an_answer_that_goes_wrong_is_not_the_last_one(channel, monkeypatch, cap
 
 DUMP = """\
 icmpv6,orig=(src=fd00::1,dst=fd00::2,id=28221,type=128,code=0),reply=(src=fd00::2,dst=fd00::1,id=28221,type=129,code=0),zone=65520
-tcp,orig=(src=10.9.0.1,dst=10.9.0.2,sport=38674,dport=80),reply=(src=10.9.0.2,dst=10.9.0.1,sport=80,dport=38674),zone=65520,protoinfo=(state=TIME_WAIT)
+tcp,orig=(src=10.9.0.1,dst=10.9.0.2,sport=38674,dport=80),reply=(src=10.9.0.2,dst=10.9.0.1,sport=80,dport=38674),zone=65520,protoinfo=(state=ESTABLISHED)
 udp,orig=(src=fd00::1,dst=fd00::2,sport=51381,dport=53),reply=(src=fd00::2,dst=fd00::1,sport=53,dport=51381),zone=65520,mark=1,labels=0x2
 icmp,orig=(src=10.9.0.1,dst=10.9.0.2,id=28220,type=8,code=0),reply=(src=10.9.0.2,dst=10.9.0.1,id=28220,type=0,code=0),zone=65520
 sctp,orig=(src=10.9.0.1,dst=10.9.0.2,sport=5,dport=6),reply=(src=10.9.0.2,dst=10.9.0.1,sport=6,dport=5),zone=65520
@@ -233,6 +233,18 @@ def test_connections_as_open_vswitch_prints_them():
 )
 def test_lines_that_are_no_connection(line):
     assert list(tracked.parse([line])) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "live"),
+    [
+        *((state, True) for state in ("SYN_SENT", "ESTABLISHED", "FIN_WAIT_2", "CLOSE_WAIT")),
+        *((state, False) for state in ("TIME_WAIT", "CLOSED")),
+    ],
+)
+def test_connections_that_are_over_are_not_told(state, live):
+    line = next(line for line in DUMP.splitlines() if "ESTABLISHED" in line)
+    assert bool(list(tracked.parse([line.replace("ESTABLISHED", state)]))) is live
 
 
 def test_the_zone_is_that_of_the_flows():
