@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ovsnet.api import NETWORK_POLICY
 from ovsnet.controller.status import Status
 from ovsnet.sandbox import netns
 from ovsnet.sandbox.state import State
@@ -57,25 +56,6 @@ def in_step(status: Status, nodes: int) -> bool:
         status.ready
         and len(status.nodes) == nodes
         and all(node.connected and node.revision.current for node in status.nodes)
-    )
-
-
-def revisions(status: Status | None) -> int:
-    """A number that grows with every change of flows; 0 while the controller does not answer."""
-    return 0 if status is None else sum(node.revision.desired for node in status.nodes)
-
-
-def in_effect(status: Status | None, nodes: int, policies: int, since: int) -> bool:
-    """Whether the controller knows so many policies and has changed flows since their `revisions`
-    were these, and whether all that it wants is in effect on every node.
-    """
-    return (
-        status is not None
-        and status.ready
-        and revisions(status) > since
-        and any(w.kind == NETWORK_POLICY.name and w.objects == policies for w in status.watches)
-        and len(status.nodes) == nodes
-        and all(node.connected and node.revision.in_effect for node in status.nodes)
     )
 
 

@@ -8,8 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ovsnet.api import NETWORK_POLICY
-from ovsnet.sandbox.demo import control, pairs
+from ovsnet.sandbox.demo import pairs
 from ovsnet.sandbox.demo.application import MANIFESTS, POLICIES, Pod
 from ovsnet.sandbox.demo.checks import Check
 from ovsnet.sandbox.demo.continuity import RequestStream, Traffic
@@ -20,6 +19,8 @@ from ovsnet.sandbox.demo.reachability import NodeSite, OutsideSite, of_family
 from ovsnet.sandbox.demo.teller import Teller, wait
 
 NAMESPACE = "shop"
+
+_SETTLED_SECONDS = 30
 
 
 class Line(NamedTuple):
@@ -123,13 +124,13 @@ class Opening:
     def _take(self, step: Step, before: Survey) -> Survey:
         screen = self._teller.screen
         name = f"deploy/{POLICIES.relative_to(MANIFESTS.parent) / step.file}"
-        if step.planned:
-            screen.say(f"\n  ovsnet plan {name}")
-            self._plan(step)
         with contextlib.ExitStack() as open_ones:
             ends = [open_ones.enter_context(each) for each in self._conversations(step.ends)]
             traffic = open_ones.enter_context(Traffic(self._streams(step.stays)))
             wait(lambda: all(each.answers for each in ends))
+            if step.planned:
+                screen.say(f"\n  ovsnet plan {name}")
+                self._plan(step)
             screen.say(f"\n  kubectl apply -f {name}")
             screen.say(step.says)
             self._apply(step)
@@ -142,19 +143,15 @@ class Opening:
 
     def _apply(self, step: Step) -> None:
         """Apply a step's file and wait until it is in effect on all nodes."""
-        teller = self._teller
-        revisions = control.revisions(teller.status())
-        teller.kubectl("apply", "-f", str(POLICIES / step.file))
+        self._teller.kubectl("apply", "-f", str(POLICIES / step.file))
         began = time.monotonic()
-        policies = len(teller.api(NETWORK_POLICY.path)[0]["items"])
-        nodes = len(teller.state.nodes)
-        settled = wait(lambda: control.in_effect(teller.status(), nodes, policies, revisions))
+        done = self._teller.ovsnet("status", "--wait", "--timeout", str(_SETTLED_SECONDS))
         seconds = time.monotonic() - began
-        teller.check(
+        self._teller.check(
             Check(
-                "in effect on all nodes, by the controller's status",
-                settled,
-                f"{seconds:.2f} s after kubectl",
+                "in effect on all nodes, by ovsnet status --wait",
+                done.returncode == 0,
+                f"{seconds:.1f} s" if done.returncode == 0 else done.stderr.strip(),
             )
         )
 
@@ -187,8 +184,16 @@ class Opening:
         ]
 
     def _plan(self, step: Step) -> None:
+        """Let `ovsnet plan` say beforehand what the step will do."""
         done = self._teller.ovsnet("plan", str(POLICIES / step.file))
         self._teller.screen.quote(done.stdout or done.stderr)
+        self._teller.check(
+            Check(
+                "the plan is whole, and foresees connections that end",
+                done.returncode == 0 and cuts(done.stdout) > 0,
+                f"exit status {done.returncode}, {cuts(done.stdout)} connections",
+            )
+        )
 
     def _ask(self) -> None:
         """Let `ovsnet why` explain a pair that is allowed, and one that is not."""
@@ -212,3 +217,10 @@ def says(output: str, verdict: str) -> bool:
     """Whether `ovsnet why` gives this verdict in every family that it speaks of."""
     heads = [line for line in output.splitlines() if line.startswith("IPv")]
     return bool(heads) and all(line.endswith(f": {verdict}") for line in heads)
+
+
+def cuts(output: str) -> int:
+    """How many live connections `ovsnet plan` says would be cut."""
+    _, _, after = output.partition("Live connections that would be cut\n")
+    lines = after.partition("\n\n")[0].splitlines()
+    return sum(line.startswith(("tcp", "udp", "sctp", "icmp")) for line in lines)

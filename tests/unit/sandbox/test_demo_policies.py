@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 import pytest
 import yaml
 
 from ovsnet.api import NAMESPACE, NETWORK_POLICY, NODE, POD
 from ovsnet.api.decode import read_page
-from ovsnet.controller.status import (
-    NO_SESSION,
-    NodeStatus,
-    Revision,
-    Status,
-    WatchState,
-    WatchStatus,
-)
 from ovsnet.model import NetworkPolicy
-from ovsnet.sandbox.demo import application, control, opening, pairs
+from ovsnet.sandbox.demo import application, opening, pairs
 from ovsnet.sandbox.demo.application import MANIFESTS, POLICIES, Pod
 from ovsnet.sandbox.demo.forbidden import Silence
 from ovsnet.sandbox.demo.opening import STEPS, Line
@@ -141,34 +131,6 @@ def test_what_is_allowed_comes_from_the_objects_of_the_api() -> None:
     assert {a.source.title for a in denied} == {"web", pairs.OWN_NODE}
 
 
-def status(*revisions: Revision, policies: int = 1, **changes: object) -> Status:
-    status = Status(
-        "1",
-        0,
-        datetime(2025, 1, 31, tzinfo=UTC),
-        ready=True,
-        watches=(WatchStatus("NetworkPolicy", WatchState.CURRENT, policies),),
-        nodes=tuple(NodeStatus(f"n{i}", "serving", "1", 9, r) for i, r in enumerate(revisions)),
-    )
-    return msgspec.structs.replace(status, **changes)
-
-
-def test_what_counts_as_in_effect() -> None:
-    done, other = Revision(3, 3, 3), Revision(2, 2, 2)
-    assert control.revisions(status(done, other)) == 5
-    assert control.revisions(None) == 0
-    assert control.in_effect(status(done, other), 2, 1, 4)
-    assert not control.in_effect(status(done, other), 2, 1, 5), "nothing has changed yet"
-    assert not control.in_effect(status(done, other), 2, 2, 4), "not all policies are known"
-    assert not control.in_effect(status(done), 2, 1, 2), "a node is missing"
-    assert not control.in_effect(None, 0, 0, 0)
-    assert not control.in_effect(status(done, other, ready=False), 2, 1, 4)
-    for late in (Revision(3, 3, 2), Revision(3, 2, 2), Revision(3, 3), Revision(3)):
-        assert not control.in_effect(status(late, other), 2, 1, 4)
-    away = NodeStatus("n0", NO_SESSION, "1", 9, done)
-    assert not control.in_effect(status(nodes=(away,)), 1, 1, 2)
-
-
 def test_calls_that_nobody_may_answer() -> None:
     assert Silence("calls", 10, 0).check.passed
     assert not Silence("calls", 10, 1).check.passed
@@ -197,6 +159,26 @@ def test_what_why_says() -> None:
     assert not opening.says(WHY.format(second="denied"), "allowed")
     assert not opening.says(WHY.format(second="denied"), "denied")
     assert not opening.says("Error: allowed", "allowed")
+
+
+PLAN = """Would become denied
+From      To        Traffic   Families   Pairs
+shop/web  shop/api  TCP 8080  IPv4 IPv6      2
+
+Live connections that would be cut
+{cut}
+
+Flow changes
+Node   Added  Changed  Deleted
+"""
+
+
+def test_how_many_connections_a_plan_foresees_to_be_cut() -> None:
+    table = "Protocol  From      To        Port\n"
+    lines = "tcp       shop/web  shop/api  8080\nicmp      shop/web  shop/api  -"
+    assert opening.cuts(PLAN.format(cut=table + lines)) == 2
+    assert opening.cuts(PLAN.format(cut="none")) == 0
+    assert opening.cuts("Error: tcp") == 0
 
 
 def policies() -> dict[str, list[NetworkPolicy]]:
