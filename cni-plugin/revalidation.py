@@ -14,18 +14,17 @@ later. What is certain is this: a leader that sleeps after its round has seen th
 So once the main loop has turned, a round is over as soon as the leader sleeps. The kernel tells
 what a thread sleeps in.
 
-One round is not enough. It reads the cache's own table while it takes entries out of it; the table
-shrinks, others change places, and are missed. Those that an earlier round has met are found in the
-sweep at the round's end, those that were cached since are not (revalidator_sweep__ looks at
-operational ukeys only). Of 300 new ones that all had to go, a round has been seen to leave 100, and
-the next one 50. So more rounds are called for, by a change of something that no flow looks at,
-until they take nothing out.
+With the userspace datapath rounds are not enough. A round reads the cache's own table while it
+takes entries out of it; the table shrinks, others change places, and those that were cached since
+the round before may be missed. And where an entry has to be changed, it is looked for by what it
+matches and not by its name: a wider one that matches the same packet may be changed in its place,
+and both stay wrong for good (dpif-netdev of Open vSwitch 3.1: dpctl/mod-flow shows it). So the
+whole cache is thrown away there, and made anew by the packets that come.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -33,13 +32,6 @@ from typing import Protocol
 
 from ovsnet.cni.control import Control, ControlError, datapaths
 from ovsnet.cni.threads import Threads
-from ovsnet.names import BRIDGE
-
-_NOBODY = "02:00:00:00:00:00"
-"""A MAC for the bridge's table of them, which nothing reads: no flow forwards by learnt MACs."""
-
-_CACHED = re.compile(r"^\s+flows: (\d+)$", re.MULTILINE)
-_QUIET_ROUNDS, _MOST_ROUNDS = 2, 50
 
 _REQUESTS_A_TURN = 10
 """How many requests of one connection ovs-vswitchd answers in one turn of its main loop."""
@@ -124,16 +116,17 @@ class Revalidation:
         self._turn()
         if not self._threads.visible:
             self._sleep(_IN_FLIGHT_SECONDS)
-            self._rounds(2)
         elif self._threads.polls_ports or kernel:
             self._handlers_have_rested()
-            self._leader_rests()
-            self._rounds(1)
+        if kernel:
+            self._a_round_is_over()
+            # It passes over what has been cached since the round before it.
+            self._control.ask("revalidator/wait")
         else:
-            self._leader_rests()
-        if not kernel:
-            # Handlers, which only the kernel's datapath has, make what they cache operational.
-            self._until_nothing_goes()
+            # An entry that a revalidator has in hand is passed over: hence twice.
+            for _ in range(2):
+                self._a_round_is_over()
+                self._control.ask("revalidator/purge")
         # A packet that the main thread was just forwarding as before is out by its next answer.
         self._control.ask("version")
 
@@ -141,41 +134,11 @@ class Revalidation:
         """Return when the main thread has begun another turn of its loop."""
         self._control.ask_all([("version",)] * (_REQUESTS_A_TURN + 1))
 
-    def _until_nothing_goes(self) -> None:
-        """Return after two rounds that have taken nothing out of the cache, as far as one sees:
-        what comes meanwhile may hide what goes.
-        """
-        quiet, before = 0, self._cached()
-        for _ in range(_MOST_ROUNDS):
-            if self._threads.visible:
-                self._call_for_a_round()
-                self._leader_rests()
-            else:
-                self._rounds(1)
-            now = self._cached()
-            quiet, before = quiet + 1 if now >= before else 0, now
-            if quiet == _QUIET_ROUNDS:
-                return
-        raise ControlError(
-            f"ovs-vswitchd takes something out of its cache in each of {_MOST_ROUNDS} rounds"
-        )
-
-    def _cached(self) -> int:
-        """How many flows are cached; what upcall/show says of that may be 0.1 s old."""
-        return sum(map(int, _CACHED.findall(self._control.ask("dpctl/show"))))
-
-    def _call_for_a_round(self) -> None:
-        """Return when the leader of the revalidators knows that it has to go through all again."""
-        self._control.ask_all(
-            [("fdb/add", BRIDGE, BRIDGE, "0", _NOBODY), ("fdb/del", BRIDGE, "0", _NOBODY)]
-        )
-        # The bridge sees in one turn that its table has changed, and says so in the next.
-        self._turn()
-        self._turn()
-
-    def _rounds(self, number: int) -> None:
-        """Return after so many ends of rounds, the first of which may have begun before."""
-        for _ in range(number):
+    def _a_round_is_over(self) -> None:
+        """Return after a round; where the threads are not seen, one that may have begun before."""
+        if self._threads.visible:
+            self._leader_rests()
+        else:
             self._control.ask("revalidator/wait")
 
     def _leader_rests(self) -> None:

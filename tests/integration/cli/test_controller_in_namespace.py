@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 from ovsnet.cli import controller
 from ovsnet.controller.http import HttpServer, Sources
 from ovsnet.controller.inquiry.plan import Plan, read_plan
-from ovsnet.controller.status import Status, read_owners, read_status
 from ovsnet.controller.inquiry.why import Why
+from ovsnet.controller.status import Status, read_owners, read_status
 from ovsnet.sandbox import netns
 
 DOCUMENT = Status("1.2", 0, datetime(2025, 1, 31, tzinfo=UTC), True, (), ())
