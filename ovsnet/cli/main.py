@@ -74,6 +74,7 @@ def main() -> None:
       ovsnet sandbox up                           start a cluster of three nodes
       ovsnet sandbox kubectl get pods -A          use it
       ovsnet status                               see its nodes, switches and ports
+      ovsnet status --wait                        wait until what was applied is in effect
       ovsnet why default/web default/db --port 5432    may one reach the other, by which policy
       ovsnet plan policy.yaml                     what would change if it were applied
       ovs-ofctl dump-flows br-int | ovsnet explain     read a switch's flows
