@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 from cached_flows import BRIDGE, Change, Stream, Switch, running
+from places import wait_for
 
 from ovsnet.cni.revalidation import connected
 from ovsnet.cni.settling import Cache, Settling
@@ -85,6 +86,14 @@ class Outcome:
     arrived: int
 
 
+def full(switch: Switch) -> bool:
+    """Whether the cache is full; if it is not it is filled."""
+    if switch.cached() > CACHED * 0.9:
+        return True
+    switch.fill(CACHED)
+    return False
+
+
 def after_the_reports(
     switch: Switch, cache: AbstractContextManager[Cache] | None = None
 ) -> list[Outcome]:
@@ -93,11 +102,9 @@ def after_the_reports(
     periods: list[tuple[Change, float, float]] = []
     with agent(switch, cache) as reports, Stream(switch) as stream:
         for number in range(CHANGES):
-            # A report of before may have come with the whole cache thrown away.
-            if switch.cached() < CACHED * 0.95:
-                switch.fill(CACHED)
             time.sleep(chance.uniform(0, 0.5))
-            assert switch.cached() > CACHED * 0.9
+            # A report comes with the whole cache thrown away, that of the agent's start, too.
+            wait_for(lambda: full(switch), f"{CACHED} cached flows")
             change = switch.write(allowed=number % 2 == 1, others=chance.choice((0, 0, 1)))
             reported = reports.wait(change)
             stream.send_more(PACKETS)
