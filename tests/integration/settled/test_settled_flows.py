@@ -19,7 +19,7 @@ from ovsnet.cni.settling import Cache, Settling
 from ovsnet.cni.stampwatch import Stamp, StampWatch
 
 CACHED = 15_000
-CHANGES = 10
+CHANGES = 16
 PACKETS = 100
 """So many are watched after each report."""
 

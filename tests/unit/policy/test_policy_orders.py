@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_carriage import network_of, ports_of
@@ -120,3 +121,21 @@ def test_the_same_event_again_changes_nothing(world) -> None:
         followed.heard(event)
     for event in events:
         assert not event(followed.network)
+
+
+@settings(max_examples=100, deadline=None)
+@given(clusters(), clusters(), st.randoms(use_true_random=False))
+def test_grants_that_share_a_hash_keep_apart_in_any_order(before, after, random) -> None:
+    """With every hash the same, each grant that comes or goes gives others another conjunction."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ovsnet.controller.policy.standings._HASH_OCTETS", 0)
+        followed = Followed()
+        for event in [*becoming(World(), before), *plugging(before)]:
+            followed.heard(event)
+        changes = [*becoming(before, after), *plugging(after)]
+        random.shuffle(changes)
+        for event in [*changes, *plugging(after)]:
+            followed.heard(event)
+        followed.expect(after)
+        standing = list(followed.network.enforcement._standings)
+        assert len({each._conjunction for each in standing}) == len(standing)
