@@ -34,9 +34,8 @@ def test_the_collector_comes_back_when_the_cluster_is_known_and_nothing_waits() 
     waiting.clear()
     first_load.refresh()
     assert gc.get_threshold() == USUAL
-    frozen = gc.get_freeze_count()
-    assert frozen
-    later = [[] for _ in range(1000)]
+    assert gc.get_freeze_count(), "what was there at first is set aside"
+    # The count itself may fall: what is set aside is still freed when nobody refers to it any more.
+    later: list[list[int]] = [[]]
     first_load.refresh()
-    assert gc.get_freeze_count() == frozen, "only what was there at first is set aside"
-    assert len(later) == 1000
+    assert any(tracked is later for tracked in gc.get_objects()), "and what came later is not"
