@@ -74,7 +74,7 @@ def replies_begin_nothing() -> Iterator[Flow]:
     """
     for family in FAMILIES:
         condition = match(SAID.matches(Said.REPLY), ct_state(CtState.TRK | CtState.NEW), family)
-        yield Flow(Table.COMMIT, BEFORE, condition, (Goto(Table.OUTPUT),))
+        yield Flow(Table.COMMIT, BEFORE, condition, (Goto(Table.ANSWER),))
 
 
 def lower(value: int, bits: int) -> Iterator[tuple[int, int]]:

@@ -168,6 +168,26 @@ class Ct(msgspec.Struct, frozen=True, gc=False, tag=True):
     then: tuple[SetField | Move, ...] = ()
 
 
+class Learn(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Has the switch itself write a flow (ovs-actions(7), learn): packets that have the values of
+    this one in the fields of `same`, and `where`, get `value` written to `target`.
+
+    The flow has no other action and `priority`; it goes when no packet has met it for `idle`
+    seconds. Of flows with this cookie in that table there are `limit` at most: beyond it nothing
+    is learnt. A switch that has learnt a flow learns it anew in place of the old one.
+    """
+
+    table: Table
+    priority: int
+    same: tuple[Field, ...]
+    where: tuple[Term, ...]
+    target: Subfield
+    value: int
+    idle: int
+    limit: int
+    cookie: int
+
+
 Action: TypeAlias = (
     SetField
     | Move
@@ -180,6 +200,7 @@ Action: TypeAlias = (
     | Group
     | Conjunction
     | Ct
+    | Learn
 )
 
 

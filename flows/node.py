@@ -166,7 +166,7 @@ def host_traffic() -> Iterator[Flow]:
             Table.SPOOF_GUARD,
             USUAL,
             match(in_port(GATEWAY_OFPORT), family),
-            (Goto(Table.CONNTRACK),),
+            (Goto(Table.NODE_PORT),),
         )
 
 
@@ -236,14 +236,12 @@ def through_conntrack() -> Iterator[Flow]:
 
 def conntrack_verdicts() -> Iterator[Flow]:
     """What the tracker says: invalid packets are dropped. Replies, and errors about connections,
-    are for no service. They pass the policies all the same, which judge connections and not
-    packets: so a change of policy ends what it forbids in both directions.
+    pass the policies as all others do, which judge connections and not packets: so a change of
+    policy ends what it forbids in both directions.
     """
     table, onward = Table.CONNTRACK_STATE, (Goto(Table.EGRESS_ISOLATION),)
     yield Flow(table, FIRST, match(ct_state(CtState.TRK | CtState.INV)))
-    yield Flow(table, BEFORE, match(ct_state(CtState.TRK | CtState.RPL)), onward)
-    yield Flow(table, BEFORE, match(ct_state(CtState.TRK | CtState.REL, CtState.NEW)), onward)
-    yield Flow(table, USUAL, match(ct_state(CtState.TRK)), (Goto(Table.SERVICE),))
+    yield Flow(table, USUAL, match(ct_state(CtState.TRK)), onward)
 
 
 def past_empty_tables() -> Iterator[Flow]:
@@ -251,12 +249,16 @@ def past_empty_tables() -> Iterator[Flow]:
     pods that no rule allows, on their way to be dropped.
     """
     for table, following in (
-        (Table.SERVICE, Table.EGRESS_ISOLATION),
-        (Table.ENDPOINT_NAT, Table.EGRESS_ISOLATION),
-        (Table.EGRESS_ISOLATION, Table.ROUTE),
+        (Table.NODE_PORT, Table.SERVICE),
+        (Table.SERVICE, Table.CONNTRACK),
+        (Table.SOURCE_NAT, Table.CONNTRACK),
+        (Table.EGRESS_ISOLATION, Table.INGRESS_ISOLATION),
         (Table.EGRESS_POLICY, Table.EGRESS_DEFAULT),
         (Table.INGRESS_ISOLATION, Table.COMMIT),
         (Table.INGRESS_POLICY, Table.INGRESS_DEFAULT),
+        (Table.COMMIT, Table.ANSWER),
+        (Table.ANSWER, Table.ROUTE),
+        (Table.ANSWER_SERVICE, Table.ROUTE),
     ):
         yield Flow(table, LAST, (), (Goto(following),))
 
@@ -297,7 +299,7 @@ def _to_host(priority: int, condition: Match, gateway_mac: int) -> Flow:
             SetField(Field.ETH_DST, gateway_mac),
             DESTINATION.set(Side.GATEWAY),
             OUT_PORT.set(GATEWAY_OFPORT),
-            Goto(Table.INGRESS_ISOLATION),
+            Goto(Table.OUTPUT),
         ),
     )
 
@@ -318,9 +320,8 @@ def commit_new() -> Iterator[Flow]:
             Table.COMMIT,
             USUAL,
             match(family, ct_state(CtState.TRK | CtState.NEW)),
-            (Ct(CT_ZONE, commit=True), Goto(Table.OUTPUT)),
+            (Ct(CT_ZONE, commit=True), Goto(Table.ANSWER)),
         )
-    yield Flow(Table.COMMIT, LAST, (), (Goto(Table.OUTPUT),))
 
 
 def send() -> Flow:

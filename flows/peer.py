@@ -77,6 +77,6 @@ def to_peer(network: IPNetwork, way: tuple[Action, ...]) -> Flow:
             SetField(Field.ETH_DST, _ROUTER),
             DecTtl(),
             *way,
-            Goto(Table.INGRESS_ISOLATION),
+            Goto(Table.OUTPUT),
         ),
     )

@@ -82,7 +82,7 @@ def honest_packets(endpoint: Endpoint, address: IPAddress) -> Flow:
         Table.SPOOF_GUARD,
         USUAL,
         match(in_port(endpoint.ofport), _own_mac(endpoint), *source(address)),
-        (Goto(Table.CONNTRACK),),
+        (Goto(Table.NODE_PORT),),
     )
 
 
@@ -133,7 +133,7 @@ def to_pod(endpoint: Endpoint, address: IPAddress) -> Flow:
             DecTtl(),
             DESTINATION.set(Side.POD),
             OUT_PORT.set(endpoint.ofport),
-            Goto(Table.INGRESS_ISOLATION),
+            Goto(Table.OUTPUT),
         ),
     )
 

@@ -50,7 +50,7 @@ WAYS = {
         Table.EGRESS_ISOLATION,
         Table.EGRESS_POLICY,
         Table.EGRESS_DEFAULT,
-        Table.ROUTE,
+        Table.INGRESS_ISOLATION,
         subject=_BEGAN,
         peer=_CALLED,
     ),

@@ -214,6 +214,126 @@ class NetworkPolicy(msgspec.Struct, frozen=True, gc=False):
         return self.ingress if direction is Direction.INGRESS else self.egress
 
 
+class ServiceRef(NamedTuple):
+    """What names a Service: namespace and name."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class ServicePort(msgspec.Struct, frozen=True, order=True, gc=False):
+    """A port of a Service (ServicePort). Endpoints have it under the same name and protocol.
+
+    `node_port` is 0 where there is none.
+    """
+
+    name: str
+    protocol: Protocol
+    port: int
+    node_port: int = 0
+
+
+class Service(msgspec.Struct, frozen=True, gc=False):
+    """A Service, as far as switches forward for it. One without any address is headless, or an
+    ExternalName: DNS alone is concerned with those.
+
+    `external` are those of `spec.externalIPs`, `load_balancer` those that its status names (but
+    not where the balancer insists on seeing the traffic, `ipMode: Proxy`). `internal_local` and
+    `external_local` are the traffic policies "Local". `affinity` is the timeout of session
+    affinity in seconds, 0: there is none. `sources` limit who reaches the load balancer's
+    addresses; None: nothing does. `health_check` is `healthCheckNodePort`, 0: there is none.
+
+    `created` is the API's creation time as it stands there: of two services that want the same
+    address and port the older one has it. What could not be understood is in `faults` and left
+    out.
+    """
+
+    namespace: str
+    name: str
+    uid: str = ""
+    created: str = ""
+    addresses: tuple[IPAddress, ...] = ()
+    external: tuple[IPAddress, ...] = ()
+    load_balancer: tuple[IPAddress, ...] = ()
+    ports: tuple[ServicePort, ...] = ()
+    families: tuple[int, ...] = (4,)
+    internal_local: bool = False
+    external_local: bool = False
+    affinity: int = 0
+    sources: tuple[IPNetwork, ...] | None = None
+    health_check: int = 0
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def ref(self) -> ServiceRef:
+        """The service's namespace and name."""
+        return ServiceRef(self.namespace, self.name)
+
+
+class SliceRef(NamedTuple):
+    """What names an EndpointSlice: namespace and name."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class SlicePort(msgspec.Struct, frozen=True, order=True, gc=False):
+    """A port of all endpoints of a slice (EndpointPort)."""
+
+    name: str
+    protocol: Protocol
+    port: int
+
+
+class SliceEndpoint(msgspec.Struct, frozen=True, order=True, gc=False):
+    """One endpoint of a slice (Endpoint): its address, its conditions, and where it is.
+
+    Conditions that the API leaves open have its defaults here. `zones` and `nodes` are the hints:
+    whose traffic is meant for it. `pod` is the target, if it is one.
+    """
+
+    address: IPAddress
+    ready: bool = True
+    serving: bool = True
+    terminating: bool = False
+    node: str = ""
+    zones: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    pod: PodRef | None = None
+
+
+class EndpointSlice(msgspec.Struct, frozen=True, gc=False):
+    """An EndpointSlice (discovery.k8s.io/v1) of one family of addresses.
+
+    `service` is the service that it belongs to, in its own namespace. What could not be understood
+    is in `faults` and left out.
+    """
+
+    namespace: str
+    name: str
+    uid: str = ""
+    service: str = ""
+    ports: tuple[SlicePort, ...] = ()
+    endpoints: tuple[SliceEndpoint, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def ref(self) -> SliceRef:
+        """The slice's namespace and name."""
+        return SliceRef(self.namespace, self.name)
+
+    @property
+    def owner(self) -> ServiceRef:
+        """The service that it belongs to."""
+        return ServiceRef(self.namespace, self.service)
+
+
 class Node(msgspec.Struct, frozen=True):
     """A node: its pod ranges and its own addresses, at most one of each family used.
 
@@ -226,6 +346,11 @@ class Node(msgspec.Struct, frozen=True):
     labels: tuple[tuple[str, str], ...] = ()
     pod_cidrs: tuple[IPNetwork, ...] = ()
     addresses: tuple[IPAddress, ...] = ()
+
+    @property
+    def zone(self) -> str:
+        """The zone that the node is in (label `topology.kubernetes.io/zone`); empty: in none."""
+        return dict(self.labels).get("topology.kubernetes.io/zone", "")
 
     @property
     def range4(self) -> IPv4Network | None:

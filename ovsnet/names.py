@@ -46,6 +46,11 @@ GATEWAY_OFPORT = 1
 TUNNEL_OFPORT = 2
 """OpenFlow port number that the agent requests for `TUNNEL_PORT`."""
 
+REFUSER_MAC = "0e:58:a9:fe:01:02"
+"""Source MAC of packets that the pod network hands to its node to be refused: the node answers
+them with a TCP reset or "port unreachable".
+"""
+
 TUNNEL_KEY = 1
 """VXLAN network identifier of packets in the direction in which their connections began."""
 
@@ -54,6 +59,26 @@ TUNNEL_REPLY_KEY = 2
 
 GATEWAY_OFFSET = 1
 """Host offset of the gateway's address in each of a node's pod ranges."""
+
+SERVICE_OFFSET = 2
+"""Host offset of the service address in each of a node's pod ranges. No interface has it. It is
+where the node sends what comes for its node ports, and where services' connections seem to come
+from whose true source would not lead the answers back through the switch.
+"""
+
+FIRST_POD_OFFSET = SERVICE_OFFSET + 1
+"""The lowest host offset that a pod may have."""
+
+NODE_PORTS = (30000, 32767)
+"""First and last port that Kubernetes keeps for node ports unless it is told otherwise."""
+
+HEALTHY_PORT = 9097
+"""TCP port of the gateway's address where the agent answers health checks of services that have
+an endpoint on the node (`healthCheckNodePort`).
+"""
+
+UNHEALTHY_PORT = 9098
+"""The same for services that have none there."""
 
 
 class Table(IntEnum):
@@ -76,18 +101,27 @@ class Table(IntEnum):
     CLASSIFY = "where the packet came from: a pod, the tunnel or the node; unknown ports end here"
     SPOOF_GUARD = "nobody speaks with addresses that are not theirs"
     NEIGHBOUR = "answers ARP and neighbour discovery for the gateway"
+    NODE_PORT = "whether the packet is for the node itself, whose node ports are services"
+    SERVICE = "finds the service that the packet's destination belongs to"
+    SERVICE_STATE = "connections that have an endpoint go on to it; all others get one"
+    AFFINITY = "which endpoint a client had last; the switch itself writes here, and forgets"
+    STICKY = "gives a client the endpoint that it had, if there still is one"
+    BALANCE = "how many endpoints a service has for this node; refuses where there is none"
+    SPREAD = "turns a hash of the connection into the number of one of so many endpoints"
+    ENDPOINT = "translates the destination to the chosen endpoint"
+    SOURCE_NAT = "translates the source where the answers would go astray otherwise"
     CONNTRACK = "sends the packet through the connection tracker"
     CONNTRACK_STATE = "drops invalid packets; all others know their connection from here on"
-    SERVICE = "turns a service's address and port into one of its endpoints"
-    ENDPOINT_NAT = "commits the destination NAT to the chosen endpoint"
     EGRESS_ISOLATION = "NetworkPolicy: whether a policy isolates the pod that began the connection"
     EGRESS_POLICY = "NetworkPolicy: the connections that an isolated pod may begin"
     EGRESS_DEFAULT = "drops the connections that isolated pods began and no policy allows"
-    ROUTE = "chooses the way out: a local pod, another node, the node itself"
     INGRESS_ISOLATION = "NetworkPolicy: whether a policy isolates the pod that was called"
     INGRESS_POLICY = "NetworkPolicy: the connections that an isolated pod takes"
     INGRESS_DEFAULT = "drops the connections to isolated pods that no policy allows"
     COMMIT = "commits new connections, which both policies have admitted by now"
+    ANSWER = "answers of services: undoes the translation of the source"
+    ANSWER_SERVICE = "answers of services: undoes the translation of the destination"
+    ROUTE = "chooses the way out: a local pod, another node, the node itself"
     OUTPUT = "sends the packet out of the chosen port"
     STAMP = "no packet comes here: its one flow carries the digest of all the others"
 

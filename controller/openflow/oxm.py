@@ -20,7 +20,7 @@ _NXM_0: Final = 0x0000
 _NXM_1: Final = 0x0001
 _ERICSSON: Final = 0x1000
 
-_REGISTERS: Final = [f for f in Field if f <= Field.REG7]
+_REGISTERS: Final = [f for f in Field if f <= Field.REG8]
 _NUMBERS: Final[dict[Field, tuple[int, int]]] = {
     **{register: (_NXM_1, n) for n, register in enumerate(_REGISTERS)},
     Field.CONJ_ID: (_NXM_1, 37),
