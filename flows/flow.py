@@ -204,6 +204,17 @@ Action: TypeAlias = (
 )
 
 
+class SelectGroup(msgspec.Struct, frozen=True, gc=False):
+    """A group that takes one of its buckets by a hash of the packet's addresses and ports
+    (selection method dp_hash with this basis: ovs-ofctl(8), Group Syntax). Every bucket weighs
+    the same; their ids count from 0.
+    """
+
+    id: int
+    basis: int
+    buckets: tuple[tuple[Action, ...], ...]
+
+
 class OwnerKind(IntEnum):
     """What sort of object a flow exists for; stands in the highest byte of its cookie."""
 

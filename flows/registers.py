@@ -109,6 +109,11 @@ KEEP_SOURCE = Register(
     "1: the endpoint is to see the client's own address, though it is on the node's network",
     Subfield(Field.REG0, 18, 1),
 )
+INSIDE = Register(
+    "inside",
+    "1: it comes from a pod of this node or from the node itself, not from beyond",
+    Subfield(Field.REG0, 19, 1),
+)
 OUT_PORT = Register("out-port", "the port that it leaves by", Subfield(Field.REG1, 0, 32))
 
 NEVER_WRITTEN = Register(
@@ -148,6 +153,7 @@ REGISTERS = (
     LOCAL_ONLY,
     AFFINE,
     KEEP_SOURCE,
+    INSIDE,
     OUT_PORT,
     SLOT,
     INDEX,

@@ -46,6 +46,17 @@ GATEWAY_OFPORT = 1
 TUNNEL_OFPORT = 2
 """OpenFlow port number that the agent requests for `TUNNEL_PORT`."""
 
+POLICY_ZONE = 0xFFF0
+"""Connection tracking zone of all traffic, as policies see it; the zones are high, so that they
+meet no other user of zones.
+"""
+
+SERVICE_ZONE = 0xFFF1
+"""Connection tracking zone that translates services' addresses."""
+
+SOURCE_ZONE = 0xFFF2
+"""Connection tracking zone that translates the sources of some services' connections."""
+
 REFUSER_MAC = "0e:58:a9:fe:01:02"
 """Source MAC of packets that the pod network hands to its node to be refused: the node answers
 them with a TCP reset or "port unreachable".
