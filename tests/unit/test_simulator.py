@@ -147,7 +147,7 @@ class TestWay:
         assert trace.steps[2].packet[F.REG0] == 7
 
     def test_a_packet_without_a_flow_is_lost_where_that_was(self):
-        trace = switch("table=0 actions=goto_table:3").trace(PING)
+        trace = switch("table=0 actions=goto_table:conntrack").trace(PING)
         assert trace.dropped
         assert trace.losses[0].reason is Reason.NO_FLOW
         assert trace.losses[0].table is Table.CONNTRACK

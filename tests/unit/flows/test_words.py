@@ -56,7 +56,8 @@ def reading(text, ports=None):
             "on to spoof_guard",
         ),
         (
-            "table=1,ip,in_port=5,dl_src=0a:58:0a:01:02:03,nw_src=10.1.2.3 actions=goto_table:3",
+            "table=1,ip,in_port=5,dl_src=0a:58:0a:01:02:03,nw_src=10.1.2.3 "
+            "actions=goto_table:conntrack",
             "IPv4 packets, in by port web, source MAC 0a:58:0a:01:02:03, source 10.1.2.3",
             "on to conntrack",
         ),
@@ -71,59 +72,67 @@ def reading(text, ports=None):
             "dropped",
         ),
         (
-            "table=4,ct_state=-new+rel+trk actions=goto_table:10",
+            "table=conntrack_state,ct_state=-new+rel+trk actions=goto_table:route",
             "all packets, connection related and not new",
             "on to route",
         ),
         (
-            "table=7,tcp6,ipv6_src=fd00::/64,tp_dst=443 actions=drop",
+            "table=egress_policy,tcp6,ipv6_src=fd00::/64,tp_dst=443 actions=drop",
             "TCP over IPv6, source in fd00::/64, destination port 443",
             "dropped",
         ),
         (
-            "table=10,ip,nw_dst=10.1.3.0/24 actions=dec_ttl,set_field:172.18.0.3->tun_dst,"
-            "set_field:0x2->reg1,goto_table:14",
+            "table=route,ip,nw_dst=10.1.3.0/24 actions=dec_ttl,set_field:172.18.0.3->tun_dst,"
+            "set_field:0x2->reg1,goto_table:commit",
             "IPv4 packets, destination in 10.1.3.0/24",
             "TTL less one; tunnelled to the node at 172.18.0.3; noted: out-port ovsnet-tun0; "
             "on to commit",
         ),
         (
-            "table=14,ct_state=+new+trk,ip actions=ct(commit,zone=65520),goto_table:15",
+            "table=commit,ct_state=+new+trk,ip actions=ct(commit,zone=65520),goto_table:output",
             "IPv4 packets, connection new",
             "connection committed (zone 65520); on to output",
         ),
         (
-            "table=8,conj_id=9,ip actions=goto_table:9",
+            "table=egress_policy,conj_id=9,ip actions=goto_table:egress_default",
             "IPv4 packets, every clause of conjunction 9 holds",
             "on to egress_default",
         ),
         (
-            "table=8,ct_state=-inv+trk,ip,ct_nw_src=10.1.2.3 actions=conjunction(9,1/2)",
+            "table=egress_policy,ct_state=-inv+trk,ip,ct_nw_src=10.1.2.3 "
+            "actions=conjunction(9,1/2)",
             "IPv4 packets, of a connection that began at 10.1.2.3",
             "clause 1 of 2 of conjunction 9 holds",
         ),
         (
-            "table=12,ct_state=-inv+trk,ipv6,ct_nw_proto=6,ct_tp_dst=80 actions=conjunction(9,2/2)",
+            "table=ingress_policy,ct_state=-inv+trk,ipv6,ct_nw_proto=6,ct_tp_dst=80 "
+            "actions=conjunction(9,2/2)",
             "IPv6 packets, of a connection by TCP, to its port 80",
             "clause 2 of 2 of conjunction 9 holds",
         ),
         (
-            "table=8,ct_state=-inv+trk,ip,ct_nw_src=10.1.0.0/16 actions=conjunction(9,1/2)",
+            "table=egress_policy,ct_state=-inv+trk,ip,ct_nw_src=10.1.0.0/16 "
+            "actions=conjunction(9,1/2)",
             "IPv4 packets, of a connection that began at an address in 10.1.0.0/16",
             "clause 1 of 2 of conjunction 9 holds",
         ),
         (
-            "table=12,ct_state=-inv+trk,ip,ct_nw_proto=17,ct_tp_dst=0x1f90/0xfffc actions=drop",
+            "table=ingress_policy,ct_state=-inv+trk,ip,ct_nw_proto=17,ct_tp_dst=0x1f90/0xfffc "
+            "actions=drop",
             "IPv4 packets, of a connection by UDP, to its ports 8080 to 8083",
             "dropped",
         ),
         (
-            "table=15 actions=output:NXM_NX_REG1[]",
+            "table=output actions=output:NXM_NX_REG1[]",
             "all packets",
             "sent out of the port in out-port",
         ),
         ("table=0 actions=NORMAL", "all packets", "sent out of port NORMAL"),
-        ("table=16,cookie=0x1 actions=drop", "no packet", "bears the digest of all other flows"),
+        (
+            "table=stamp,cookie=0x1 actions=drop",
+            "no packet",
+            "bears the digest of all other flows",
+        ),
     ],
 )
 def test_readings(line, packets, outcome):
