@@ -224,6 +224,7 @@ class OwnerKind(IntEnum):
     POLICY = 4
     SERVICE = 5
     STAMP = 6
+    LEARNT = 7
 
 
 class Owner(msgspec.Struct, frozen=True, order=True):

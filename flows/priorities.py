@@ -6,6 +6,7 @@ Two flows of one table that can match the same packet share one only if both do 
 from __future__ import annotations
 
 LAST = 0
+ELSE = 25
 OTHERWISE = 50
 USUAL = 100
 SOONER = 150

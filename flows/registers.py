@@ -21,6 +21,13 @@ class Register(msgspec.Struct, frozen=True):
         """The condition that these bits hold `value`."""
         return term(self.bits.field, value << self.bits.offset, self._mask)
 
+    def within(self, first: int, run: int) -> Term:
+        """The condition that the value is one of a run from `first` on: a power of two of values,
+        of which the first is a multiple.
+        """
+        mask = self._mask & ~(run - 1 << self.bits.offset)
+        return term(self.bits.field, first << self.bits.offset, mask)
+
     def has(self, bits: int) -> Term:
         """The condition that all of these bits are set."""
         return term(self.bits.field, bits << self.bits.offset, bits << self.bits.offset)
@@ -112,7 +119,7 @@ KEEP_SOURCE = Register(
 INSIDE = Register(
     "inside",
     "1: it comes from a pod of this node or from the node itself, not from beyond",
-    Subfield(Field.REG0, 19, 1),
+    Subfield(Field.REG3, 16, 1),
 )
 OUT_PORT = Register("out-port", "the port that it leaves by", Subfield(Field.REG1, 0, 32))
 
@@ -124,9 +131,13 @@ NEVER_WRITTEN = Register(
 
 SLOT = Register("slot", "the hash that an endpoint is chosen by", Subfield(Field.REG2, 0, 16))
 INDEX = Register(
-    "index", "the number of the chosen endpoint within its service, from 0", Subfield(Field.REG2, 16, 16)
+    "index",
+    "the number of the chosen endpoint within its service, from 0",
+    Subfield(Field.REG2, 16, 16),
 )
-COUNT = Register("count", "how many endpoints there are to choose from", Subfield(Field.REG3, 0, 16))
+COUNT = Register(
+    "count", "how many endpoints there are to choose from", Subfield(Field.REG3, 0, 16)
+)
 SERVICE_HIGH = Register(
     "service-high", "which set of endpoints: its id's upper half", Subfield(Field.REG4, 0, 32)
 )

@@ -1,0 +1,306 @@
+"""Flows of services: from a service's address to one of its endpoints, and back.
+
+A connection to a service passes the tracker in a zone of its own (`SERVICE_ZONE`), which translates
+its destination, and only then in the zone of the policies: so policies see the endpoint. Where the
+answers would not come back to this switch, a third zone (`SOURCE_ZONE`) translates the source, too.
+Traffic that is for no service never meets the two.
+
+A *set* of endpoints is what a service's port comes to for some traffic. It has an id of 64 bits, a
+hash of its name, so that it is the same after every restart and in every order of events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from ipaddress import IPv4Address
+
+import msgspec
+
+from ovsnet.flows.balance import choose_among
+from ovsnet.flows.fields import CtState, Field, IpProto
+from ovsnet.flows.flow import (
+    Action,
+    Ct,
+    Flow,
+    Goto,
+    Learn,
+    Match,
+    Nat,
+    NatKind,
+    Owner,
+    OwnerKind,
+    Resubmit,
+    SetField,
+    Term,
+    match,
+)
+from ovsnet.flows.learnt import LEARNT_COOKIE, MOST_LEARNT
+from ovsnet.flows.priorities import BEFORE, ELSE, LAST, OTHERWISE, SOONER, USUAL
+from ovsnet.flows.registers import (
+    AFFINE,
+    FOR_NODE,
+    INDEX,
+    INSIDE,
+    KEEP_SOURCE,
+    LOCAL_ONLY,
+    NATTED,
+    REMEMBERED,
+    SERVICE_HIGH,
+    SERVICE_LOW,
+    Natted,
+)
+from ovsnet.flows.terms import IPV4, IPV6, ct_state, destination, source
+from ovsnet.model import IPAddress, IPNetwork, Protocol
+from ovsnet.names import SERVICE_ZONE, Table
+
+PORTS = {
+    Protocol.TCP: (IpProto.TCP, Field.TCP_DST),
+    Protocol.UDP: (IpProto.UDP, Field.UDP_DST),
+    Protocol.SCTP: (IpProto.SCTP, Field.SCTP_DST),
+}
+_LOW = (1 << 32) - 1
+_THROUGH_THE_TRACKER = Ct(SERVICE_ZONE, Table.SERVICE_STATE, nat=Nat())
+
+FORGET: tuple[SetField, ...] = (
+    *(SetField(field, 0) for field in (Field.REG2, Field.REG3, Field.REG4, Field.REG5, Field.REG8)),
+    LOCAL_ONLY.set(0),
+    AFFINE.set(0),
+    FOR_NODE.set(0),
+)
+"""Clears what is of no use once an endpoint is known. The switch's cache keeps packets apart by
+what their registers hold when they come out of the tracker.
+"""
+
+
+class EndpointSet(msgspec.Struct, frozen=True):
+    """A set of endpoints: its id, and of which family and protocol they are.
+
+    With `affinity` clients keep their endpoint for so many seconds; 0: they do not.
+    """
+
+    id: int
+    version: int
+    protocol: Protocol
+    affinity: int = 0
+
+    @property
+    def traffic(self) -> tuple[Term, Term]:
+        """The condition that a packet is of its family and protocol."""
+        family = IPV4 if self.version == 4 else IPV6
+        return family, Term(Field.IP_PROTO, PORTS[self.protocol][0])
+
+    @property
+    def chosen(self) -> tuple[Term, Term]:
+        """The condition that an endpoint of this set is looked for."""
+        return SERVICE_HIGH.matches(self.id >> 32), SERVICE_LOW.matches(self.id & _LOW)
+
+    @property
+    def choose(self) -> tuple[Action, Action]:
+        """The actions that say that an endpoint of this set is looked for."""
+        return SERVICE_HIGH.set(self.id >> 32), SERVICE_LOW.set(self.id & _LOW)
+
+
+class Target(msgspec.Struct, frozen=True, order=True):
+    """Where an endpoint takes connections."""
+
+    address: IPAddress
+    port: int
+
+
+class Door(msgspec.Struct, frozen=True):
+    """An address and port by which a service is called; without an address, a node's port."""
+
+    version: int
+    protocol: Protocol
+    port: int
+    address: IPAddress | None = None
+
+    @property
+    def condition(self) -> Match:
+        """The condition that a packet is for it."""
+        number, field = PORTS[self.protocol]
+        port = (Term(Field.IP_PROTO, number), Term(field, self.port))
+        if self.address is not None:
+            return match(*destination(self.address), *port)
+        return match(FOR_NODE.matches(1), IPV4 if self.version == 4 else IPV6, *port)
+
+
+def set_id(*name: str) -> int:
+    """The id of the set of endpoints that is named so: 64 bits, never 0."""
+    digest = blake2b("\0".join(name).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") or 1
+
+
+def mark_of(endpoints: EndpointSet, target: Target) -> int:
+    """The mark of an endpoint in a set, 32 bits, never 0. The connections to it bear it."""
+    text = f"{endpoints.id}\0{target.address}\0{target.port}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "big") or 1
+
+
+def service_owner(name: str) -> Owner:
+    """The owner of a service's flows, or of some of them."""
+    return Owner(OwnerKind.SERVICE, name)
+
+
+# --- to the service ---
+
+
+def called(door: Door, endpoints: EndpointSet, local_only: bool = False) -> Flow:
+    """Packets to a service, by one of its addresses or a node port."""
+    return Flow(Table.SERVICE, USUAL, door.condition, _looked_up(endpoints, local_only))
+
+
+def called_from_inside(door: Door, endpoints: EndpointSet) -> Flow:
+    """The same from pods and the node itself, where those are served otherwise than the outside:
+    traffic policy Local is for what comes from outside (KEP-1669).
+    """
+    condition = match(INSIDE.matches(1), *door.condition)
+    return Flow(Table.SERVICE, SOONER, condition, _looked_up(endpoints, local_only=False))
+
+
+def called_by_the_few(
+    door: Door, endpoints: EndpointSet, sources: Iterable[IPNetwork], local_only: bool = False
+) -> Iterator[Flow]:
+    """Packets to a load balancer's address from those who may (loadBalancerSourceRanges); those of
+    all others are dropped.
+    """
+    for network in sources:
+        condition = match(*source(network), *_without_family(door.condition))
+        yield Flow(Table.SERVICE, USUAL, condition, _looked_up(endpoints, local_only))
+    yield Flow(Table.SERVICE, OTHERWISE, door.condition)
+
+
+def inside_by_the_few(
+    door: Door, endpoints: EndpointSet, sources: Iterable[IPNetwork]
+) -> Iterator[Flow]:
+    """The same from pods and the node itself, where those are served otherwise than the outside."""
+    for network in sources:
+        condition = match(INSIDE.matches(1), *source(network), *_without_family(door.condition))
+        yield Flow(Table.SERVICE, SOONER, condition, _looked_up(endpoints, local_only=False))
+
+
+def called_otherwise(address: IPAddress) -> Flow:
+    """Everything else to a service's address: errors about its connections are translated as they
+    are, and all other is refused.
+    """
+    return Flow(Table.SERVICE, ELSE, match(*destination(address)), (_THROUGH_THE_TRACKER,))
+
+
+def _looked_up(endpoints: EndpointSet, local_only: bool) -> tuple[Action, ...]:
+    flags: list[Action] = []
+    if local_only:
+        flags += (LOCAL_ONLY.set(1), KEEP_SOURCE.set(1))
+    if endpoints.affinity:
+        flags.append(AFFINE.set(1))
+    return (*endpoints.choose, *flags, _THROUGH_THE_TRACKER)
+
+
+def _without_family(condition: Match) -> Match:
+    return tuple(term for term in condition if term.field is not Field.ETH_TYPE)
+
+
+# --- to an endpoint ---
+
+
+def balance(
+    endpoints: EndpointSet, targets: tuple[Target, ...], priority: int = USUAL
+) -> Iterator[Flow]:
+    """New connections to a set of endpoints: the only endpoint, or one of several."""
+    yield from balance_instead(endpoints, endpoints, targets, priority)
+
+
+def balance_instead(
+    called: EndpointSet, instead: EndpointSet, targets: tuple[Target, ...], priority: int
+) -> Iterator[Flow]:
+    """New connections to a set, of which only some endpoints will do here: those are a set of their
+    own, by which they are numbered. Clients are remembered under the set that they call.
+    """
+    condition = match(*called.chosen, *called.traffic)
+    if len(targets) == 1:
+        yield Flow(Table.BALANCE, priority, condition, _served(called, targets[0]))
+        return
+    if targets:
+        actions = (*instead.choose, *choose_among(len(targets)))
+        yield Flow(Table.BALANCE, priority, condition, actions)
+    for index, target in enumerate(targets):
+        numbered = match(INDEX.matches(index), *instead.chosen, *instead.traffic)
+        yield Flow(Table.ENDPOINT, USUAL, numbered, _served(called, target))
+
+
+def sticky(endpoints: EndpointSet, targets: Iterable[Target]) -> Iterator[Flow]:
+    """New connections of clients that had this endpoint last, or have just been given it."""
+    for target in targets:
+        condition = match(
+            REMEMBERED.matches(mark_of(endpoints, target)), *endpoints.chosen, *endpoints.traffic
+        )
+        yield Flow(Table.STICKY, USUAL, condition, _translated(endpoints, target))
+
+
+def _served(called: EndpointSet, target: Target) -> tuple[Action, ...]:
+    if not called.affinity:
+        return _translated(called, target)
+    return (
+        *called.choose,
+        REMEMBERED.set(mark_of(called, target)),
+        _remembering(called, target),
+        Resubmit(Table.STICKY),
+    )
+
+
+def _translated(endpoints: EndpointSet, target: Target) -> tuple[Action, ...]:
+    bits = 32 if isinstance(target.address, IPv4Address) else 128
+    nat = Nat(NatKind.DESTINATION, int(target.address), bits, target.port)
+    mark = SetField(Field.CT_MARK, mark_of(endpoints, target))
+    translate = Ct(SERVICE_ZONE, Table.SOURCE_NAT, commit=True, nat=nat, then=(mark,))
+    return (*FORGET, NATTED.set(Natted.SERVED), translate)
+
+
+def _remembering(called: EndpointSet, target: Target) -> Learn:
+    """The switch remembers which endpoint this client has, as long as it comes back in time."""
+    family, _ = called.traffic
+    return Learn(
+        table=Table.AFFINITY,
+        priority=USUAL,
+        same=(Field.IPV4_SRC if called.version == 4 else Field.IPV6_SRC,),
+        where=(*called.chosen, family),
+        target=REMEMBERED.bits,
+        value=mark_of(called, target),
+        idle=called.affinity,
+        limit=MOST_LEARNT,
+        cookie=LEARNT_COOKIE,
+    )
+
+
+# --- the same for all services ---
+
+
+def towards_endpoints() -> Iterator[Flow]:
+    """Packets to services, after the tracker: those of connections that have an endpoint already
+    (also errors about them) are translated by now; others get one.
+    """
+    yield Flow(Table.SERVICE_STATE, BEFORE, match(ct_state(CtState.TRK | CtState.INV)))
+    known = match(ct_state(CtState.TRK | CtState.DNAT, CtState.INV))
+    onward = (*FORGET, NATTED.set(Natted.SERVED), Goto(Table.SOURCE_NAT))
+    yield Flow(Table.SERVICE_STATE, SOONER, known, onward)
+    yield Flow(
+        Table.SERVICE_STATE,
+        USUAL,
+        match(AFFINE.matches(1)),
+        (Resubmit(Table.AFFINITY), Goto(Table.STICKY)),
+    )
+    yield Flow(Table.SERVICE_STATE, LAST, (), (Goto(Table.BALANCE),))
+
+
+def nobody_remembered() -> Flow:
+    """Connections of clients that have no endpoint yet, or whose endpoint is gone."""
+    return Flow(Table.STICKY, LAST, (), (Goto(Table.BALANCE),))
+
+
+def no_endpoint() -> Iterator[Flow]:
+    """Connections for which there is no endpoint: refused, or dropped where others have one and
+    only this node has not (traffic policy Local).
+    """
+    yield Flow(Table.BALANCE, OTHERWISE, match(LOCAL_ONLY.matches(1)))
+    refused = (*FORGET, NATTED.set(Natted.REFUSED), Goto(Table.SOURCE_NAT))
+    yield Flow(Table.BALANCE, LAST, (), refused)
