@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final, TypeVar
 
-from ovsnet.model import Fault
+from ovsnet.model import Fault, Protocol
+
+PROTOCOLS: Final = {str(protocol): protocol for protocol in Protocol}
+"""The protocols of ports by their words."""
+
+MeaningT = TypeVar("MeaningT")
 
 _LONGEST = 60
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,59}")
@@ -39,6 +44,23 @@ def entries(value: object, path: str, faults: list[Fault]) -> list[Any]:
     if value is not None:
         faults.append(Fault(path, f"{shown(value)}: expected a list"))
     return []
+
+
+def one_of(
+    word: object,
+    known: Mapping[str, MeaningT],
+    path: str,
+    faults: list[Fault],
+    instead: str = "",
+) -> MeaningT | None:
+    """What a word means; None and a fault if it is unknown, which also tells what is done
+    `instead`.
+    """
+    meaning = known.get(word) if isinstance(word, str) else None
+    if meaning is None:
+        expected = f"{shown(word)}: expected one of {', '.join(known)}"
+        faults.append(Fault(path, f"{expected}; {instead}" if instead else expected))
+    return meaning
 
 
 def shown(value: object) -> str:

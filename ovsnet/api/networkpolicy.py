@@ -7,17 +7,16 @@ for that rule, which then allows nothing; one of `spec` may mean anything for al
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Mapping
-from ipaddress import IPv6Network, ip_network
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from ovsnet import model
-from ovsnet.api.members import entries, members, shown
-from ovsnet.api.objects import Converted, Kind, Metadata, Problem
+from ovsnet.api.cidr import cidr
+from ovsnet.api.members import PROTOCOLS, entries, members, one_of, shown
+from ovsnet.api.objects import Converted, Kind, Metadata, missing
 from ovsnet.api.selector import selector
 from ovsnet.model import (
     Direction,
@@ -39,12 +38,9 @@ _PEER: Final = ("podSelector", "namespaceSelector", "ipBlock")
 _PORT: Final = ("protocol", "port", "endPort")
 _BLOCK: Final = ("cidr", "except")
 _DIRECTIONS: Final = {str(direction): direction for direction in Direction}
-_PROTOCOLS: Final = {str(protocol): protocol for protocol in Protocol}
-_CIDR: Final = re.compile(r"[^%/]+/(?:0|[1-9][0-9]{0,2})")
 _PORT_NAME: Final = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(?:-[a-z0-9]+)*")
 _NOTHING: Final = PolicyRule((), ())
 _UNREADABLE: Final[Mapping[str, Any]] = {"policyTypes": list(_DIRECTIONS)}
-_MAPPED: Final = IPv6Network("::ffff:0:0/96")
 
 _decode = msgspec.json.Decoder().decode
 
@@ -68,9 +64,9 @@ def networkpolicy(wire: WireNetworkPolicy) -> Converted[model.NetworkPolicy]:
     its whole namespace and allows nothing; if its types cannot be told, it isolates both ways.
     """
     metadata = wire.metadata
-    for field, text in (("namespace", metadata.namespace), ("name", metadata.name)):
-        if not text:
-            return Converted(None, (Problem(f"metadata.{field}", "missing"),))
+    problem = missing(namespace=metadata.namespace, name=metadata.name)
+    if problem is not None:
+        return Converted(None, (problem,))
     faults: list[Fault] = []
     spec = _spec(wire.spec, faults)
     pods = _pods(spec.get("podSelector"), faults)
@@ -115,11 +111,8 @@ def _directions(spec: Mapping[str, Any], faults: list[Fault]) -> frozenset[Direc
     before = len(faults)
     found: set[Direction] = set()
     for i, text in enumerate(entries(spec.get("policyTypes"), "spec.policyTypes", faults)):
-        direction = _DIRECTIONS.get(text) if isinstance(text, str) else None
-        if direction is None:
-            expected = f"expected one of {', '.join(_DIRECTIONS)}"
-            faults.append(Fault(f"spec.policyTypes[{i}]", f"{shown(text)}: {expected}"))
-        else:
+        direction = one_of(text, _DIRECTIONS, f"spec.policyTypes[{i}]", faults)
+        if direction is not None:
             found.add(direction)
     if len(faults) > before:
         return frozenset(Direction)
@@ -188,42 +181,17 @@ def _block(value: object, path: str, faults: list[Fault]) -> IPBlock | None:
     fields = members(value, path, _BLOCK, faults)
     if fields is None:
         return None
-    cidr = _network(fields.get("cidr", ""), f"{path}.cidr", faults)
+    whole = cidr(fields.get("cidr", ""), f"{path}.cidr", faults)
     exceptions: list[IPNetwork] = []
     for i, text in enumerate(entries(fields.get("except"), f"{path}.except", faults)):
         place = f"{path}.except[{i}]"
-        exception = _network(text, place, faults)
-        if cidr is None or exception is None:
+        exception = cidr(text, place, faults)
+        if whole is None or exception is None:
             continue
-        if not _strictly_within(exception, cidr):
-            faults.append(Fault(place, f"{shown(text)}: expected a part of {cidr}"))
+        if not _strictly_within(exception, whole):
+            faults.append(Fault(place, f"{shown(text)}: expected a part of {whole}"))
         exceptions.append(exception)
-    return None if cidr is None else IPBlock(cidr, tuple(exceptions))
-
-
-def _network(text: object, path: str, faults: list[Fault]) -> IPNetwork | None:
-    network = _parsed(text) if isinstance(text, str) else None
-    if network is None:
-        expected = "expected CIDR notation, such as 10.1.2.0/24 or fd00:1::/64"
-        faults.append(Fault(path, f"{shown(text)}: {expected}"))
-    elif isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
-        faults.append(Fault(path, f"{shown(text)}: expected an IPv4 network in its own notation"))
-        return None
-    return network
-
-
-@functools.lru_cache(maxsize=4096)
-def _parsed(text: str) -> IPNetwork | None:
-    """A network; the API allows host bits, and does not look at them (Go's net.ParseCIDR).
-
-    Numbers with leading zeros, which it reads as decimal and others as octal, are refused.
-    """
-    if _CIDR.fullmatch(text) is None:
-        return None
-    try:
-        return ip_network(text, strict=False)
-    except ValueError:
-        return None
+    return None if whole is None else IPBlock(whole, tuple(exceptions))
 
 
 def _strictly_within(inner: IPNetwork, outer: IPNetwork) -> bool:
@@ -240,7 +208,8 @@ def _port(value: object, path: str, faults: list[Fault]) -> PolicyPort | None:
     if fields is None:
         return None
     name = fields.get("protocol")
-    protocol = Protocol.TCP if name is None else _protocol(name, f"{path}.protocol", faults)
+    place = f"{path}.protocol"
+    protocol = Protocol.TCP if name is None else one_of(name, PROTOCOLS, place, faults)
     port = fields.get("port")
     if port is not None and not _is_number(port) and not _is_name(port):
         expected = "expected a number from 1 to 65535 or the name of a port"
@@ -252,13 +221,6 @@ def _port(value: object, path: str, faults: list[Fault]) -> PolicyPort | None:
     if len(faults) > before or protocol is None:
         return None
     return PolicyPort(protocol, port, end)
-
-
-def _protocol(name: object, path: str, faults: list[Fault]) -> Protocol | None:
-    found = _PROTOCOLS.get(name) if isinstance(name, str) else None
-    if found is None:
-        faults.append(Fault(path, f"{shown(name)}: expected one of {', '.join(_PROTOCOLS)}"))
-    return found
 
 
 def _is_number(port: object) -> bool:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import msgspec
 
 from ovsnet import model
-from ovsnet.api.objects import Converted, Kind, Metadata, Problem, address, labels_of
+from ovsnet.api.objects import (
+    Converted,
+    Kind,
+    Metadata,
+    Problem,
+    address,
+    labels_of,
+    missing,
+)
 
 
 class WirePort(msgspec.Struct, frozen=True, rename="camel"):
@@ -63,9 +71,9 @@ def pod(wire: WirePod) -> Converted[model.Pod]:
     Its ports are those of its containers and of its sidecars (init containers that go on running).
     """
     metadata = wire.metadata
-    for field, text in (("namespace", metadata.namespace), ("uid", metadata.uid)):
-        if not text:
-            return Converted(None, (Problem(f"metadata.{field}", "missing"),))
+    problem = missing(namespace=metadata.namespace, uid=metadata.uid)
+    if problem is not None:
+        return Converted(None, (problem,))
     problems: list[Problem] = []
     value = model.Pod(
         namespace=metadata.namespace,
