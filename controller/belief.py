@@ -17,7 +17,7 @@ import msgspec
 from ovsnet.flows.pod import Endpoint
 from ovsnet.model import Node, Pod, PodRef
 from ovsnet.names import (
-    GATEWAY_OFFSET,
+    FIRST_POD_OFFSET,
     RESERVED_PORTS,
     address_of_host_mac,
     ipv6_for,
@@ -153,7 +153,7 @@ def _addresses(
     offset = int(key) - int(range4.network_address) if range4 is not None else int(key)
     for network in (range4, range6):
         # The last address of an IPv4 range is its broadcast address; IPv6 keeps to the same.
-        if network is not None and not GATEWAY_OFFSET < offset < network.num_addresses - 1:
+        if network is not None and not FIRST_POD_OFFSET <= offset < network.num_addresses - 1:
             return None
     if range4 is None:
         return None, None if range6 is None else range6[offset]

@@ -30,6 +30,7 @@ from ovsnet.flows.ledger import Delta, Ledger
 from ovsnet.flows.node import node_block
 from ovsnet.flows.peer import peer_block, peer_owner
 from ovsnet.flows.pod import pod_block, pod_owner
+from ovsnet.flows.serving import legs
 from ovsnet.model import IPAddress, Namespace, NetworkPolicy, Node, Pod, PodRef, PolicyRef
 from ovsnet.names import port_names
 
@@ -350,9 +351,14 @@ class Network:
         self._views[name] = msgspec.structs.replace(view, beliefs=beliefs)
         self._note_refusals(name, view.beliefs, beliefs)
         now = beliefs.endpoints
+        services = [leg.service for leg in legs(view.node)]
         new = [ref for ref, endpoint in now.items() if before.get(ref) != endpoint]
         old = before.keys() - now.keys()
-        return [pod_block(now[ref]) for ref in new], [pod_owner(ref) for ref in old], [*new, *old]
+        return (
+            [pod_block(now[ref], services) for ref in new],
+            [pod_owner(ref) for ref in old],
+            [*new, *old],
+        )
 
     def _note_refusals(self, node: str, before: Beliefs, now: Beliefs) -> None:
         for refusal in before.refusals:

@@ -31,9 +31,18 @@ from ovsnet.flows.peer import peer_block
 from ovsnet.flows.pod import Endpoint, pod_block
 from ovsnet.flows.policy import WAYS, PortRange
 from ovsnet.flows.registers import REGISTERS, Side
+from ovsnet.flows.serving import legs
 from ovsnet.flows.text import parse_flow, print_flow
 from ovsnet.model import Direction, Node, PodRef, Protocol
-from ovsnet.names import BRIDGE, GATEWAY_OFPORT, GATEWAY_PORT, TUNNEL_OFPORT, TUNNEL_PORT, Table
+from ovsnet.names import (
+    BRIDGE,
+    GATEWAY_OFPORT,
+    GATEWAY_PORT,
+    POLICY_ZONE,
+    TUNNEL_OFPORT,
+    TUNNEL_PORT,
+    Table,
+)
 from ovsnet.sandbox.openvswitch import OpenVSwitch, network_namespace
 
 THIS = Node(
@@ -108,7 +117,7 @@ def uses() -> Iterator[Use]:
         yield Use(node_flows.no_such_pod, (network,))
     yield Use(node_flows.to_the_world, (gateway.mac,))
     yield from policy_uses()
-    yield Use(agreement_flows.the_lower_node_is_right, (THIS.addresses, node_flows.CT_ZONE))
+    yield Use(agreement_flows.the_lower_node_is_right, (THIS.addresses, POLICY_ZONE))
     yield Use(agreement_flows.replies_begin_nothing)
     yield Use(node_flows.commit_new)
     yield Use(agreement_flows.replies_to_peers)
@@ -142,7 +151,11 @@ def flows_of(use: Use) -> tuple[Flow, ...]:
 
 def every_flow() -> list[Flow]:
     """All flows of the sample node, as the compiler makes them."""
-    blocks = (node_block(THIS), peer_block(THIS, THAT, Overlay()), pod_block(WEB))
+    blocks = (
+        node_block(THIS),
+        peer_block(THIS, THAT, Overlay()),
+        pod_block(WEB, [leg.service for leg in legs(THIS)]),
+    )
     compiled = {flow.key: flow for block in blocks for flow in block.flows}
     policies = {flow.key: flow for use in policy_uses() for flow in flows_of(use)}
     return [*(policies | compiled).values(), stamp_flows.stamp_flow(0x5EED)]

@@ -1,4 +1,4 @@
-"""How a connection gets one of several endpoints: by a hash, through a few groups that never change.
+"""How a connection gets one of several endpoints: by a hash, in a few groups that never change.
 
 A group of the switch turns the hash of a connection's addresses and ports into a slot, and flows
 turn the slot into the number of an endpoint. Both are the same for all services that have so many

@@ -40,6 +40,7 @@ from ovsnet.flows.flow import (
 from ovsnet.flows.policy import drops_that_no_pod_counts, own_node
 from ovsnet.flows.priorities import BEFORE, FIRST, LAST, OTHERWISE, SOONER, USUAL
 from ovsnet.flows.registers import DESTINATION, ND_ANSWER, OUT_PORT, SOURCE, Side
+from ovsnet.flows.serving import legs, refused_by_the_node, serving
 from ovsnet.flows.terms import (
     ARP,
     FAMILIES,
@@ -55,14 +56,12 @@ from ovsnet.model import IPAddress, IPNetwork, Node
 from ovsnet.names import (
     GATEWAY_OFFSET,
     GATEWAY_OFPORT,
+    POLICY_ZONE,
     ROUTER_MAC,
     TUNNEL_OFPORT,
     Table,
     pod_mac,
 )
-
-CT_ZONE = 0xFFF0
-"""Connection tracking zone of all pod traffic; high, so that it meets no other user of zones."""
 
 _ROUTER = mac(ROUTER_MAC)
 _NEIGHBOUR_SOLICITATION = 135
@@ -109,19 +108,22 @@ def _flows(node: Node) -> Iterator[Flow]:
     yield from unroutable()
     yield no_relay()
     yield from drops_that_no_pod_counts()
-    yield from the_lower_node_is_right(node.addresses, CT_ZONE)
+    yield from the_lower_node_is_right(node.addresses, POLICY_ZONE)
     yield from replies_begin_nothing()
+    yield from serving(node)
     yield from commit_new()
     yield replies_to_peers()
     yield send()
     yield from explicit_drops()
     gateway = gateway_of(node)
-    own = (*(gateway.addresses if gateway else ()), *node.addresses)
+    services = (leg.service for leg in legs(node))
+    own = (*(gateway.addresses if gateway else ()), *services, *node.addresses)
     yield from own_node(own)
     if gateway is None:
         return
     yield from host_traffic()
     yield from to_the_world(gateway.mac)
+    yield from refused_by_the_node(gateway.mac)
     for address in gateway.addresses:
         yield to_gateway(address, gateway.mac)
         if isinstance(address, IPv6Address):
@@ -230,7 +232,7 @@ def through_conntrack() -> Iterator[Flow]:
             Table.CONNTRACK,
             USUAL,
             match(family),
-            (Ct(CT_ZONE, Table.CONNTRACK_STATE),),
+            (Ct(POLICY_ZONE, Table.CONNTRACK_STATE),),
         )
 
 
@@ -258,7 +260,6 @@ def past_empty_tables() -> Iterator[Flow]:
         (Table.INGRESS_POLICY, Table.INGRESS_DEFAULT),
         (Table.COMMIT, Table.ANSWER),
         (Table.ANSWER, Table.ROUTE),
-        (Table.ANSWER_SERVICE, Table.ROUTE),
     ):
         yield Flow(table, LAST, (), (Goto(following),))
 
@@ -320,7 +321,7 @@ def commit_new() -> Iterator[Flow]:
             Table.COMMIT,
             USUAL,
             match(family, ct_state(CtState.TRK | CtState.NEW)),
-            (Ct(CT_ZONE, commit=True), Goto(Table.ANSWER)),
+            (Ct(POLICY_ZONE, commit=True), Goto(Table.ANSWER)),
         )
 
 
@@ -335,8 +336,11 @@ def explicit_drops() -> Iterator[Flow]:
         Table.CLASSIFY,
         Table.SPOOF_GUARD,
         Table.NEIGHBOUR,
+        Table.SPREAD,
+        Table.ENDPOINT,
         Table.CONNTRACK,
         Table.CONNTRACK_STATE,
+        Table.ANSWER_SERVICE,
         Table.ROUTE,
     ):
         yield Flow(table, LAST, ())

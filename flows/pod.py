@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 import msgspec
@@ -21,7 +21,8 @@ from ovsnet.flows.flow import (
     match,
 )
 from ovsnet.flows.priorities import BEFORE, FIRST, USUAL
-from ovsnet.flows.registers import DESTINATION, OUT_PORT, SOURCE, Side
+from ovsnet.flows.registers import DESTINATION, INSIDE, OUT_PORT, SOURCE, Side
+from ovsnet.flows.serving import hairpin
 from ovsnet.flows.terms import ARP, destination, icmpv6, in_port, mac, source
 from ovsnet.model import IPAddress, PodRef
 from ovsnet.names import ROUTER_MAC, Table, link_local
@@ -50,16 +51,22 @@ def pod_owner(pod: PodRef) -> Owner:
     return Owner(OwnerKind.POD, str(pod))
 
 
-def pod_block(endpoint: Endpoint) -> Block:
-    """Everything that the pod's own node needs for it; other nodes need nothing."""
-    return block(pod_owner(endpoint.pod), _flows(endpoint))
+def pod_block(endpoint: Endpoint, services: Iterable[IPAddress]) -> Block:
+    """Everything that the pod's own node needs for it; other nodes need nothing. `services` are the
+    node's addresses for services, one of each family.
+    """
+    return block(pod_owner(endpoint.pod), _flows(endpoint, services))
 
 
-def _flows(endpoint: Endpoint) -> Iterator[Flow]:
+def _flows(endpoint: Endpoint, services: Iterable[IPAddress]) -> Iterator[Flow]:
     yield from_pod(endpoint)
     for address in endpoint.addresses:
         yield honest_packets(endpoint, address)
         yield to_pod(endpoint, address)
+    for service in services:
+        for address in endpoint.addresses:
+            if address.version == service.version:
+                yield hairpin(address, service)
     if endpoint.ipv4 is not None:
         yield honest_arp(endpoint, endpoint.ipv4)
     if endpoint.ipv6 is not None:
@@ -72,7 +79,7 @@ def from_pod(endpoint: Endpoint) -> Flow:
         Table.CLASSIFY,
         USUAL,
         match(in_port(endpoint.ofport)),
-        (SOURCE.set(Side.POD), Goto(Table.SPOOF_GUARD)),
+        (SOURCE.set(Side.POD), INSIDE.set(1), Goto(Table.SPOOF_GUARD)),
     )
 
 

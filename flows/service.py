@@ -146,9 +146,18 @@ def service_owner(name: str) -> Owner:
 # --- to the service ---
 
 
-def called(door: Door, endpoints: EndpointSet, local_only: bool = False) -> Flow:
+class Terms(msgspec.Struct, frozen=True):
+    """On what terms a door leads to endpoints. With `local_only` a packet is dropped where the node
+    has none; with `keep_source` endpoints on the node's own network see the client's address.
+    """
+
+    local_only: bool = False
+    keep_source: bool = False
+
+
+def called(door: Door, endpoints: EndpointSet, terms: Terms = Terms()) -> Flow:  # noqa: B008 frozen
     """Packets to a service, by one of its addresses or a node port."""
-    return Flow(Table.SERVICE, USUAL, door.condition, _looked_up(endpoints, local_only))
+    return Flow(Table.SERVICE, USUAL, door.condition, _looked_up(endpoints, terms))
 
 
 def called_from_inside(door: Door, endpoints: EndpointSet) -> Flow:
@@ -156,18 +165,18 @@ def called_from_inside(door: Door, endpoints: EndpointSet) -> Flow:
     traffic policy Local is for what comes from outside (KEP-1669).
     """
     condition = match(INSIDE.matches(1), *door.condition)
-    return Flow(Table.SERVICE, SOONER, condition, _looked_up(endpoints, local_only=False))
+    return Flow(Table.SERVICE, SOONER, condition, _looked_up(endpoints, Terms()))
 
 
 def called_by_the_few(
-    door: Door, endpoints: EndpointSet, sources: Iterable[IPNetwork], local_only: bool = False
+    door: Door, endpoints: EndpointSet, sources: Iterable[IPNetwork], terms: Terms
 ) -> Iterator[Flow]:
     """Packets to a load balancer's address from those who may (loadBalancerSourceRanges); those of
     all others are dropped.
     """
     for network in sources:
         condition = match(*source(network), *_without_family(door.condition))
-        yield Flow(Table.SERVICE, USUAL, condition, _looked_up(endpoints, local_only))
+        yield Flow(Table.SERVICE, USUAL, condition, _looked_up(endpoints, terms))
     yield Flow(Table.SERVICE, OTHERWISE, door.condition)
 
 
@@ -177,7 +186,7 @@ def inside_by_the_few(
     """The same from pods and the node itself, where those are served otherwise than the outside."""
     for network in sources:
         condition = match(INSIDE.matches(1), *source(network), *_without_family(door.condition))
-        yield Flow(Table.SERVICE, SOONER, condition, _looked_up(endpoints, local_only=False))
+        yield Flow(Table.SERVICE, SOONER, condition, _looked_up(endpoints, Terms()))
 
 
 def called_otherwise(address: IPAddress) -> Flow:
@@ -187,10 +196,12 @@ def called_otherwise(address: IPAddress) -> Flow:
     return Flow(Table.SERVICE, ELSE, match(*destination(address)), (_THROUGH_THE_TRACKER,))
 
 
-def _looked_up(endpoints: EndpointSet, local_only: bool) -> tuple[Action, ...]:
+def _looked_up(endpoints: EndpointSet, terms: Terms) -> tuple[Action, ...]:
     flags: list[Action] = []
-    if local_only:
-        flags += (LOCAL_ONLY.set(1), KEEP_SOURCE.set(1))
+    if terms.local_only:
+        flags.append(LOCAL_ONLY.set(1))
+    if terms.keep_source:
+        flags.append(KEEP_SOURCE.set(1))
     if endpoints.affinity:
         flags.append(AFFINE.set(1))
     return (*endpoints.choose, *flags, _THROUGH_THE_TRACKER)

@@ -17,7 +17,7 @@ from ovsnet.controller.inquiry.why import Fate, Flows, Reading
 from ovsnet.controller.network import NodeView
 from ovsnet.flows.fields import Field, IpProto
 from ovsnet.flows.flow import Flow
-from ovsnet.flows.node import CT_ZONE, gateway_of
+from ovsnet.flows.node import gateway_of
 from ovsnet.flows.policy import WAYS
 from ovsnet.flows.simulator import Connection, Connections, Packet, echo, ip, tcp, udp
 from ovsnet.flows.simulator.conntrack import ends_of
@@ -26,7 +26,7 @@ from ovsnet.flows.terms import mac
 from ovsnet.flows.text import print_flow
 from ovsnet.flows.words import owner_words, words
 from ovsnet.model import Direction, IPAddress
-from ovsnet.names import GATEWAY_OFPORT, ROUTER_MAC, TUNNEL_OFPORT, Table
+from ovsnet.names import GATEWAY_OFPORT, POLICY_ZONE, ROUTER_MAC, TUNNEL_OFPORT, Table
 from ovsnet.policy.evaluate import Traffic, Verdict
 
 CLIENT_PORT: Final = 40000
@@ -224,8 +224,8 @@ def _sctp(source: str, destination: str, source_port: int, destination_port: int
 def _established(first: Packet, nodes: frozenset[str]) -> Trackers:
     """The trackers of all nodes when the connection that a packet begins has been answered."""
     ends = ends_of(first)
-    known = Connection(CT_ZONE, ends, ends.reverse, answered=True)
-    both = {(CT_ZONE, ends): known, (CT_ZONE, ends.reverse): known}
+    known = Connection(POLICY_ZONE, ends, ends.reverse, answered=True)
+    both = {(POLICY_ZONE, ends): known, (POLICY_ZONE, ends.reverse): known}
     return dict.fromkeys(nodes, Connections(both))
 
 

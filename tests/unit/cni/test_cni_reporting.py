@@ -17,7 +17,7 @@ from ovsnet.cni.reporter import Reporter
 from ovsnet.cni.respondent import Respondent
 from ovsnet.cni.stampwatch import Stamp
 from ovsnet.cni.tracked import Tracked, TrackedError
-from ovsnet.flows.node import CT_ZONE
+from ovsnet.names import POLICY_ZONE
 
 FIRST, SECOND = Stamp(0xAB, 1), Stamp(0xCD, 2)
 NEVER = 3600.0
@@ -248,7 +248,7 @@ def test_connections_that_are_over_are_not_told(state, live):
 
 
 def test_the_zone_is_that_of_the_flows():
-    assert tracked.ZONE == CT_ZONE
+    assert tracked.ZONE == POLICY_ZONE
 
 
 class Commands:

@@ -1,0 +1,256 @@
+"""Flows by which a node takes part in services, whatever services there are: its own addresses,
+sources that must be translated, refusals, and the way of answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from ovsnet.flows.fields import CtState, Field
+from ovsnet.flows.flow import (
+    Action,
+    Ct,
+    Flow,
+    Goto,
+    Move,
+    Nat,
+    NatKind,
+    OutputField,
+    SetField,
+    Subfield,
+    Term,
+    match,
+    term,
+)
+from ovsnet.flows.priorities import BEFORE, FIRST, OTHERWISE, SOONER, USUAL
+from ovsnet.flows.registers import (
+    DESTINATION,
+    FOR_NODE,
+    INSIDE,
+    KEEP_SOURCE,
+    NATTED,
+    OUT_PORT,
+    Natted,
+    Side,
+)
+from ovsnet.flows.service import (
+    EndpointSet,
+    Target,
+    balance,
+    called_otherwise,
+    no_endpoint,
+    nobody_remembered,
+    set_id,
+    towards_endpoints,
+)
+from ovsnet.flows.terms import FAMILIES, ct_state, destination, in_port, mac, source
+from ovsnet.model import IPAddress, IPNetwork, Node, Protocol
+from ovsnet.names import (
+    GATEWAY_OFFSET,
+    GATEWAY_OFPORT,
+    HEALTHY_PORT,
+    POLICY_ZONE,
+    REFUSER_MAC,
+    SERVICE_OFFSET,
+    SERVICE_ZONE,
+    SOURCE_ZONE,
+    UNHEALTHY_PORT,
+    Table,
+)
+
+_MARKS = Subfield(Field.CT_MARK, 0, NATTED.bits.bits)
+_MARK_IT = Move(NATTED.bits, _MARKS)
+_ANSWER = ct_state(CtState.TRK | CtState.RPL, CtState.INV)
+_NEW = ct_state(CtState.TRK | CtState.NEW)
+_FROM_HOST = in_port(GATEWAY_OFPORT)
+
+
+class Leg(msgspec.Struct, frozen=True):
+    """A node's addresses on the pod network, of one family: what its gateway has, and the one that
+    it has for services.
+    """
+
+    gateway: IPAddress
+    service: IPAddress
+
+
+def legs(node: Node) -> tuple[Leg, ...]:
+    """A node's addresses on the pod network, one pair for each of its ranges."""
+    return tuple(Leg(r[GATEWAY_OFFSET], r[SERVICE_OFFSET]) for r in node.pod_cidrs)
+
+
+def healthy(version: int) -> EndpointSet:
+    """Where health checks of services go that have an endpoint on the node."""
+    return EndpointSet(set_id("healthy", str(version)), version, Protocol.TCP)
+
+
+def unhealthy(version: int) -> EndpointSet:
+    """Where health checks of services go that have none."""
+    return EndpointSet(set_id("unhealthy", str(version)), version, Protocol.TCP)
+
+
+def serving(node: Node) -> Iterator[Flow]:
+    """Everything that a node's switch needs for services before there is one."""
+    yield from towards_endpoints()
+    yield nobody_remembered()
+    yield from no_endpoint()
+    yield from refusals()
+    yield from commit_served()
+    yield from answers()
+    yield from out_of_any_port()
+    own = legs(node)
+    yield from for_the_node((*node.addresses, *(leg.service for leg in own)))
+    yield from from_the_node((*node.addresses, *(leg.gateway for leg in own)))
+    for leg in own:
+        yield called_otherwise(leg.service)
+        yield from health_checks(leg)
+        yield from from_host_to_host(leg)
+    for network in node.pod_cidrs:
+        yield from_host_to_pod(network)
+    for address in node.addresses:
+        yield from_client_to_host(address)
+
+
+def for_the_node(addresses: Iterable[IPAddress]) -> Iterator[Flow]:
+    """Packets to one of the node's own addresses, or to its service address, where the node itself
+    sends what comes for node ports: they may be for a node port.
+    """
+    for address in addresses:
+        actions = (FOR_NODE.set(1), Goto(Table.SERVICE))
+        yield Flow(Table.NODE_PORT, USUAL, match(*destination(address)), actions)
+
+
+def from_the_node(addresses: Iterable[IPAddress]) -> Iterator[Flow]:
+    """Packets of the node's own processes, not of somebody beyond whom the node forwards for."""
+    for address in addresses:
+        yield Flow(
+            Table.SPOOF_GUARD,
+            SOONER,
+            match(_FROM_HOST, *source(address)),
+            (INSIDE.set(1), Goto(Table.NODE_PORT)),
+        )
+
+
+def health_checks(leg: Leg) -> Iterator[Flow]:
+    """Load balancers that ask whether a service has an endpoint here: the agent says so, on one
+    port yes and on another no.
+    """
+    version = leg.gateway.version
+    yield from balance(healthy(version), (Target(leg.gateway, HEALTHY_PORT),))
+    yield from balance(unhealthy(version), (Target(leg.gateway, UNHEALTHY_PORT),))
+
+
+def hairpin(address: IPAddress, service: IPAddress) -> Flow:
+    """Connections of a pod that a service leads back to the pod itself: it would take the answers
+    for its own.
+    """
+    condition = match(*source(address), destination(address)[1])
+    return Flow(Table.SOURCE_NAT, SOONER, condition, _from(service))
+
+
+def from_host_to_host(leg: Leg) -> Iterator[Flow]:
+    """Connections to services that come from the node, or from beyond through it. Answers of all
+    endpoints must come back to this switch, and those on the node itself or beyond would not; nor
+    would the node's refusals.
+    """
+    family = next(iter(destination(leg.gateway)))
+    refused = match(_FROM_HOST, NATTED.has(Natted.REFUSED), family)
+    yield Flow(Table.SOURCE_NAT, FIRST, refused, _from(leg.service))
+    to_gateway = match(_FROM_HOST, *destination(leg.gateway))
+    yield Flow(Table.SOURCE_NAT, BEFORE, to_gateway, _from(leg.service))
+    yield Flow(Table.SOURCE_NAT, OTHERWISE, match(_FROM_HOST, family), _from(leg.service))
+
+
+def from_host_to_pod(own: IPNetwork) -> Flow:
+    """The same connections to pods of this node, whose answers come back to this switch anyway:
+    the pod sees who calls.
+    """
+    condition = match(_FROM_HOST, *destination(own))
+    return Flow(Table.SOURCE_NAT, USUAL, condition, (Goto(Table.CONNTRACK),))
+
+
+def from_client_to_host(address: IPAddress) -> Flow:
+    """Connections from beyond to an endpoint on the node's own network that is to see the client's
+    address (externalTrafficPolicy Local). The node sends its answers back here.
+    """
+    condition = match(_FROM_HOST, KEEP_SOURCE.matches(1), *destination(address))
+    return Flow(Table.SOURCE_NAT, SOONER, condition, (Goto(Table.CONNTRACK),))
+
+
+def _from(service: IPAddress) -> tuple[Action, ...]:
+    """The actions that make the node's service address the source."""
+    nat = Nat(NatKind.SOURCE, int(service), 32 if service.version == 4 else 128)
+    translate = Ct(SOURCE_ZONE, Table.CONNTRACK, commit=True, nat=nat, then=(_MARK_IT,))
+    return (NATTED.add(Natted.SOURCE), translate)
+
+
+def refusals() -> Iterator[Flow]:
+    """Connections to services without endpoints. No policy is asked, as there is no pod at the
+    other end: the node gets them, from a MAC that says that it is to refuse them. And its answers.
+    """
+    refused = NATTED.has(Natted.REFUSED)
+    answer = match(_ANSWER, _marked(Natted.REFUSED, Natted.REFUSED))
+    yield Flow(Table.CONNTRACK_STATE, BEFORE, match(refused), (Goto(Table.COMMIT),))
+    yield Flow(Table.CONNTRACK_STATE, BEFORE, answer, (Goto(Table.ANSWER),))
+
+
+def refused_by_the_node(gateway_mac: int) -> Iterator[Flow]:
+    """The same on their way out: to the node, with the source MAC that tells it."""
+    for family in FAMILIES:
+        yield Flow(
+            Table.ROUTE,
+            FIRST,
+            match(NATTED.has(Natted.REFUSED), family),
+            (
+                SetField(Field.ETH_SRC, mac(REFUSER_MAC)),
+                SetField(Field.ETH_DST, gateway_mac),
+                DESTINATION.set(Side.GATEWAY),
+                OUT_PORT.set(GATEWAY_OFPORT),
+                Goto(Table.OUTPUT),
+            ),
+        )
+
+
+def commit_served() -> Iterator[Flow]:
+    """The first packets of connections to services, which both policies have admitted: their entry
+    remembers what to undo in answers.
+    """
+    for family in FAMILIES:
+        for what in (Natted.SERVED, Natted.REFUSED):
+            commit = Ct(POLICY_ZONE, commit=True, then=(_MARK_IT,))
+            condition = match(_NEW, NATTED.has(what), family)
+            yield Flow(Table.COMMIT, SOONER, condition, (commit, Goto(Table.ANSWER)))
+
+
+def answers() -> Iterator[Flow]:
+    """Answers of endpoints, errors about connections to them, and refusals: what was translated on
+    the way there is translated back, the source first.
+    """
+    served, source_too, refused = Natted.SERVED, Natted.SOURCE, Natted.REFUSED
+    for family in FAMILIES:
+        plain = match(_ANSWER, _marked(served, served | source_too), family)
+        yield Flow(Table.ANSWER, USUAL, plain, (NATTED.set(served), Goto(Table.ANSWER_SERVICE)))
+        both = match(_ANSWER, _marked(served | source_too, served | source_too), family)
+        undo = Ct(SOURCE_ZONE, Table.ANSWER_SERVICE, nat=Nat())
+        yield Flow(Table.ANSWER, USUAL, both, (NATTED.set(served | source_too), undo))
+        no = match(_ANSWER, _marked(refused | source_too, refused | source_too), family)
+        undo = Ct(SOURCE_ZONE, Table.ROUTE, nat=Nat())
+        yield Flow(Table.ANSWER, USUAL, no, (NATTED.set(source_too), undo))
+        undo = Ct(SERVICE_ZONE, Table.ROUTE, nat=Nat())
+        yield Flow(Table.ANSWER_SERVICE, USUAL, match(family), (undo,))
+
+
+def out_of_any_port() -> Iterator[Flow]:
+    """Packets of services' connections may leave by the port that they came in by: a pod that calls
+    itself, a node whose endpoint is on its own network.
+    """
+    for what in (Natted.SERVED, Natted.SOURCE):
+        actions = (SetField(Field.IN_PORT, 0), OutputField(OUT_PORT.bits))
+        yield Flow(Table.OUTPUT, SOONER, match(NATTED.has(what)), actions)
+
+
+def _marked(marks: int, among: int) -> Term:
+    """The condition that of these marks of the connection exactly those are set."""
+    return term(Field.CT_MARK, marks, among)
