@@ -8,6 +8,7 @@ Each watch tells its consumer of one kind of objects (`events`), as values of `o
 """
 
 from ovsnet.api.connection import Connection, CredentialsError, connect
+from ovsnet.api.endpointslice import ENDPOINT_SLICE
 from ovsnet.api.events import Changed, Deleted, Event, Fresh, Reached, Stale, Synced
 from ovsnet.api.namespace import NAMESPACE
 from ovsnet.api.networkpolicy import NETWORK_POLICY
@@ -17,17 +18,20 @@ from ovsnet.api.pod import POD
 from ovsnet.api.recorder import Recorder
 from ovsnet.api.reflector import Timing
 from ovsnet.api.remark import Remark, Subject
+from ovsnet.api.service import SERVICE
 from ovsnet.api.watch import Watch, watch_node
 
 KINDS: tuple[AnyKind, ...] = (NODE, NAMESPACE, POD, NETWORK_POLICY)
 """Every kind that the network watches."""
 
 __all__ = [
+    "ENDPOINT_SLICE",
     "KINDS",
     "NAMESPACE",
     "NETWORK_POLICY",
     "NODE",
     "POD",
+    "SERVICE",
     "AnyKind",
     "Changed",
     "Connection",
