@@ -168,6 +168,11 @@ def called_from_inside(door: Door, endpoints: EndpointSet) -> Flow:
     return Flow(Table.SERVICE, SOONER, condition, _looked_up(endpoints, Terms()))
 
 
+def healthy_here(door: Door, endpoints: EndpointSet) -> Flow:
+    """Health checks of a service that has an endpoint on this node."""
+    return Flow(Table.SERVICE, SOONER, door.condition, _looked_up(endpoints, Terms()))
+
+
 def called_by_the_few(
     door: Door, endpoints: EndpointSet, sources: Iterable[IPNetwork], terms: Terms
 ) -> Iterator[Flow]:
