@@ -23,6 +23,7 @@ from ovsnet.controller.belief import (
 from ovsnet.controller.cluster import Cluster, Overlap
 from ovsnet.controller.policy.enforcement import Enforcement
 from ovsnet.controller.policy.selection import Member
+from ovsnet.controller.services.board import Board
 from ovsnet.flows.channel import Channel, Overlay
 from ovsnet.flows.commons import Change, Commons
 from ovsnet.flows.flow import Block, Flow, Owner
@@ -31,7 +32,20 @@ from ovsnet.flows.node import node_block
 from ovsnet.flows.peer import peer_block, peer_owner
 from ovsnet.flows.pod import pod_block, pod_owner
 from ovsnet.flows.serving import legs
-from ovsnet.model import IPAddress, Namespace, NetworkPolicy, Node, Pod, PodRef, PolicyRef
+from ovsnet.model import (
+    EndpointSlice,
+    IPAddress,
+    IPNetwork,
+    Namespace,
+    NetworkPolicy,
+    Node,
+    Pod,
+    PodRef,
+    PolicyRef,
+    Service,
+    ServiceRef,
+    SliceRef,
+)
 from ovsnet.names import port_names
 
 Deltas = Mapping[str, Delta]
@@ -63,9 +77,16 @@ class _Shared(NamedTuple):
 
 
 class Network:
-    """The desired flows of all nodes. `fingerprint` is that of `Ledger`."""
+    """The desired flows of all nodes. `fingerprint` is that of `Ledger`, `service_ranges` those of
+    `Board`.
+    """
 
-    def __init__(self, fingerprint: Callable[[Flow], int], channel: Channel | None = None) -> None:
+    def __init__(
+        self,
+        fingerprint: Callable[[Flow], int],
+        channel: Channel | None = None,
+        service_ranges: Iterable[IPNetwork] = (),
+    ) -> None:
         self._fingerprint = fingerprint
         self._channel = channel or Overlay()
         self._cluster = Cluster()
@@ -74,6 +95,7 @@ class Network:
         self._refusing: dict[str, frozenset[str]] = {}
         self._commons: dict[Hashable, _Shared] = {}
         self._enforcement = Enforcement()
+        self._board = Board(fingerprint, service_ranges)
         self._closed = False
 
     @property
@@ -105,6 +127,11 @@ class Network:
     def enforcement(self) -> Enforcement:
         """What the policies come to, for reading."""
         return self._enforcement
+
+    @property
+    def board(self) -> Board:
+        """What the services come to, for reading."""
+        return self._board
 
     def addresses_of(self, ref: PodRef) -> tuple[IPAddress, ...]:
         """The addresses that a pod is believed to have on the network; none if it is not on it."""
@@ -171,6 +198,36 @@ class Network:
         """A policy is gone. With a uid, only that one and no later one of its name."""
         self._enforcement.drop_policy(ref, uid)
         return self._enforced()
+
+    def set_services(self, services: Iterable[Service]) -> Deltas:
+        """These are all the services there are."""
+        self._board.set_services(services)
+        return self._served()
+
+    def put_service(self, service: Service) -> Deltas:
+        """A service as it is now."""
+        self._board.put_service(service)
+        return self._served()
+
+    def drop_service(self, ref: ServiceRef, uid: str = "") -> Deltas:
+        """A service is gone. With a uid, only that one and no later one of its name."""
+        self._board.drop_service(ref, uid)
+        return self._served()
+
+    def set_slices(self, slices: Iterable[EndpointSlice]) -> Deltas:
+        """These are all the slices of endpoints there are."""
+        self._board.set_slices(slices)
+        return self._served()
+
+    def put_slice(self, part: EndpointSlice) -> Deltas:
+        """A slice of endpoints as it is now."""
+        self._board.put_slice(part)
+        return self._served()
+
+    def drop_slice(self, ref: SliceRef, uid: str = "") -> Deltas:
+        """A slice of endpoints is gone. With a uid, only that one and no later one of its name."""
+        self._board.drop_slice(ref, uid)
+        return self._served()
 
     def close_to_newcomers(self, closed: bool) -> Deltas:
         """Let no pod in that is not in already, or let in who has waited.
@@ -293,6 +350,9 @@ class Network:
                 self._change_node(node)
             else:
                 deltas[name] = self._ledgers[name].follow(changes[self._channel.audience(node)])
+        self._board.set_pod_ranges(r for node in present.values() for r in node.pod_cidrs)
+        for name, delta in self._served().items():
+            deltas[name] = deltas[name].then(delta) if name in deltas else delta
         self._refresh({ref for name in changed for ref in self._cluster.pods_on(name)})
         for name, delta in self._enforced().items():
             deltas[name] = deltas[name].then(delta) if name in deltas else delta
@@ -312,7 +372,7 @@ class Network:
         self._views[node.name] = NodeView(node, frozenset(), _NOTHING_BELIEVED)
         commons = self._commons_for(node)
         ledger = Ledger(self._fingerprint, commons, peer_owner(node.name))
-        ledger.update([node_block(node)])
+        ledger.update([node_block(node), *self._board.blocks_on(node.name)])
         self._ledgers[node.name] = ledger
 
     def _change_node(self, node: Node) -> None:
@@ -322,14 +382,16 @@ class Network:
         blocks, gone, _ = self._blocks_of_ports(node.name)
         ledger.update([node_block(node), *blocks], gone)
 
-    def _commons_for(self, this: Node) -> Commons:
-        """The flows about other nodes that `this` shares with all nodes of its audience."""
+    def _commons_for(self, this: Node) -> tuple[Commons, ...]:
+        """The flows that `this` shares: about other nodes with all nodes of its audience, about
+        services with all nodes and with those of its zone.
+        """
         audience = self._channel.audience(this)
         shared = self._commons.get(audience)
         if shared is None:
             shared = self._commons[audience] = _Shared(this, Commons(self._fingerprint))
             self._change_shared(shared, self._cluster.nodes)
-        return shared.commons
+        return shared.commons, *self._board.commons(this.zone)
 
     def _change_shared(self, shared: _Shared, changed: Iterable[str]) -> list[Change]:
         present = self._cluster.nodes
@@ -371,6 +433,22 @@ class Network:
         for refusal in now.refusals:
             port = refusal.port.name
             self._refusing[port] = self._refusing.get(port, frozenset()) | {node}
+
+    def _served(self) -> Deltas:
+        """Enter what has changed of services."""
+        changes = self._board.take_changes()
+        deltas: dict[str, Delta] = {}
+        for name, ledger in self._ledgers.items():
+            zone = changes.zones.get(self._views[name].node.zone, ())
+            here = changes.nodes.get(name)
+            if not (changes.everywhere or zone or here):
+                continue
+            delta = ledger.follow([*changes.everywhere, *zone])
+            if here is not None:
+                delta = delta.then(ledger.update(*here))
+            if delta:
+                deltas[name] = delta
+        return deltas
 
     def _enforced(
         self, more: Mapping[str, tuple[Iterable[Block], Iterable[Owner]]] = MappingProxyType({})

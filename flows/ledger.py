@@ -1,6 +1,6 @@
 """The ledger of one node: which flows its blocks add up to, and what a change of blocks changes.
 
-It stands on the commons of all nodes, of which it leaves out the block about the node itself.
+It stands on what nodes have in common, of which it leaves out the block about the node itself.
 
 Several owners may want a flow of the same key: conjunctions of several rules on one address do.
 The ledger merges them into the one flow that the switch can hold. However blocks and flows came in,
@@ -10,6 +10,7 @@ the result is that of putting them all in at once; tests hold it to that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 
 import msgspec
 
@@ -54,8 +55,8 @@ class Conflict(msgspec.Struct, frozen=True, order=True):
 
 
 class Ledger:
-    """The desired flows of one node: its own, and those of `commons` that are not about itself
-    (that is, owned by `itself`). No key of its own may be one of the commons'.
+    """The desired flows of one node: its own, and those of all `commons` that are not about itself
+    (that is, owned by `itself`). No key may be in two of them, or in one and its own.
 
     `fingerprint` maps a flow to 64 bits that depend on all of it and on nothing else; the digest
     is their sum, so that one flow's change costs one flow's work.
@@ -64,7 +65,9 @@ class Ledger:
     more: a controller of a thousand nodes has millions of them.
     """
 
-    def __init__(self, fingerprint: Callable[[Flow], int], commons: Commons, itself: Owner) -> None:
+    def __init__(
+        self, fingerprint: Callable[[Flow], int], commons: tuple[Commons, ...], itself: Owner
+    ) -> None:
         self._fingerprint = fingerprint
         self._commons = commons
         self._itself = itself
@@ -84,12 +87,14 @@ class Ledger:
     @property
     def digest(self) -> int:
         """64 bits over all desired flows, never zero."""
-        return (self._sum + self._commons.sum_without(self._itself) & _DIGEST_BITS) or 1
+        shared = sum(commons.sum_without(self._itself) for commons in self._commons)
+        return (self._sum + shared & _DIGEST_BITS) or 1
 
     @property
     def owners(self) -> Iterable[Owner]:
         """The owners that have a block here."""
-        return (*self._blocks, *(o for o in self._commons.owners if o != self._itself))
+        shared = chain.from_iterable(commons.owners for commons in self._commons)
+        return (*self._blocks, *(owner for owner in shared if owner != self._itself))
 
     def conflicts(self) -> tuple[Conflict, ...]:
         """Owners that contradict each other, in order."""
@@ -130,8 +135,8 @@ class Ledger:
         deletes = (flow for change in others for flow in change.deletes)
         return self._delta(tuple(adds.values()), tuple(f for f in deletes if f.key not in adds))
 
-    def move(self, commons: Commons) -> None:
-        """Stand on other commons from now on."""
+    def move(self, commons: tuple[Commons, ...]) -> None:
+        """Stand on these commons from now on."""
         self._commons = commons
 
     def since(self, before: Mapping[FlowKey, Flow]) -> Delta:
@@ -239,22 +244,24 @@ class Ledger:
 class _Together(Mapping[FlowKey, Flow]):
     """A node's own flows and the commons without the block about itself, as one mapping."""
 
-    def __init__(self, own: Mapping[FlowKey, Flow], commons: Commons, itself: Owner) -> None:
-        self._own = own
-        self._common = commons.flows
-        self._left_out = frozenset(flow.key for flow in commons.flows_of(itself))
+    def __init__(
+        self, own: Mapping[FlowKey, Flow], commons: tuple[Commons, ...], itself: Owner
+    ) -> None:
+        self._all = (own, *(each.flows for each in commons))
+        about_itself = (flow.key for each in commons for flow in each.flows_of(itself))
+        self._left_out = frozenset(about_itself)
 
     def __getitem__(self, key: FlowKey) -> Flow:
-        flow = self._own.get(key)
-        if flow is not None:
-            return flow
-        if key in self._left_out:
-            raise KeyError(key)
-        return self._common[key]
+        if key not in self._left_out:
+            for flows in self._all:
+                flow = flows.get(key)
+                if flow is not None:
+                    return flow
+        raise KeyError(key)
 
     def __iter__(self) -> Iterator[FlowKey]:
-        yield from self._own
-        yield from (key for key in self._common if key not in self._left_out)
+        keys = chain.from_iterable(self._all)
+        return (key for key in keys if key not in self._left_out) if self._left_out else keys
 
     def __len__(self) -> int:
-        return len(self._own) + len(self._common) - len(self._left_out)
+        return sum(map(len, self._all)) - len(self._left_out)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from ovsnet.flows.balance import MOST_ENDPOINTS
 from ovsnet.flows.service import Target
 from ovsnet.model import SliceEndpoint
 
@@ -54,7 +55,7 @@ def choose(found: Candidates) -> Choice:
     """The endpoints that each node is to use."""
     ready = {target for target, endpoint in found.items() if endpoint.ready}
     draining = {t for t, e in found.items() if e.serving and e.terminating}
-    chosen = sorted(ready or draining)
+    chosen = sorted(ready or draining)[:MOST_ENDPOINTS]
     local_ready = _grouped(ready, lambda target: [found[target].node])
     local = _grouped(draining, lambda target: [found[target].node]) | local_ready
     return Choice(
@@ -80,4 +81,4 @@ def _grouped(
     for target in sorted(targets):
         for name in sorted(set(names(target))):
             found.setdefault(name, []).append(target)
-    return {name: tuple(here) for name, here in found.items()}
+    return {name: tuple(here[:MOST_ENDPOINTS]) for name, here in found.items()}

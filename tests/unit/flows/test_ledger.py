@@ -63,7 +63,7 @@ def merged_by_hand(state: dict[Owner, Block]) -> dict[object, Flow]:
 def test_any_sequence_of_changes_equals_computing_from_scratch(
     sequence: list[tuple[list[Block], list[Owner]]],
 ) -> None:
-    ledger = Ledger(fingerprint, Commons(fingerprint), OWNERS[0])
+    ledger = Ledger(fingerprint, (Commons(fingerprint),), OWNERS[0])
     state: dict[Owner, Block] = {}
     switch: dict[object, Flow] = {}
     for new, gone in sequence:
@@ -85,7 +85,7 @@ def test_any_sequence_of_changes_equals_computing_from_scratch(
         assert ledger.digest == (sum(map(fingerprint, expected.values())) & (1 << 64) - 1 or 1)
         assert (delta.revision > revision) == bool(delta) == (before != switch)
 
-    fresh = Ledger(fingerprint, Commons(fingerprint), OWNERS[0])
+    fresh = Ledger(fingerprint, (Commons(fingerprint),), OWNERS[0])
     fresh.update(state.values())
     assert dict(fresh.flows) == dict(ledger.flows)
     assert fresh.digest == ledger.digest
@@ -103,7 +103,7 @@ def test_a_block_adds_up_its_own_flows() -> None:
 
 
 def test_owners_that_contradict_each_other_are_named() -> None:
-    ledger = Ledger(fingerprint, Commons(fingerprint), OWNERS[0])
+    ledger = Ledger(fingerprint, (Commons(fingerprint),), OWNERS[0])
     forward = Flow(Table.ROUTE, 1, (), (Goto(Table.OUTPUT),))
     drop = Flow(Table.ROUTE, 1, ())
     ledger.update([block(OWNERS[1], [drop]), block(OWNERS[0], [forward])])
@@ -119,7 +119,7 @@ def test_owners_that_contradict_each_other_are_named() -> None:
 
 def test_the_commons_without_the_block_about_itself_are_part_of_a_ledger() -> None:
     commons = Commons(fingerprint)
-    ledger = Ledger(fingerprint, commons, OWNERS[0])
+    ledger = Ledger(fingerprint, (commons,), OWNERS[0])
     about_itself = block(OWNERS[0], [Flow(Table.ROUTE, 1, (Term(Field.IN_PORT, 1),))])
     about_another = block(OWNERS[1], [Flow(Table.ROUTE, 1, (Term(Field.IN_PORT, 2),))])
 
@@ -134,7 +134,7 @@ def test_the_commons_without_the_block_about_itself_are_part_of_a_ledger() -> No
 
 def test_a_key_of_the_commons_that_changes_hands_is_written_and_not_deleted() -> None:
     commons = Commons(fingerprint)
-    ledger = Ledger(fingerprint, commons, OWNERS[4])
+    ledger = Ledger(fingerprint, (commons,), OWNERS[4])
     contested = Flow(Table.ROUTE, 1, ())
     before = block(OWNERS[0], [contested])
     after = block(OWNERS[1], [contested])
@@ -147,7 +147,7 @@ def test_a_key_of_the_commons_that_changes_hands_is_written_and_not_deleted() ->
 
 
 def test_the_same_block_again_changes_nothing() -> None:
-    ledger = Ledger(fingerprint, Commons(fingerprint), OWNERS[0])
+    ledger = Ledger(fingerprint, (Commons(fingerprint),), OWNERS[0])
     one = block(OWNERS[0], [Flow(Table.ROUTE, 1, ())])
     assert ledger.update([one])
     again = ledger.update([one])
@@ -185,7 +185,7 @@ def test_single_flows_add_up_with_blocks_in_any_order(sequence, most: int) -> No
     """However many clauses a flow may carry, none is lost and none stays."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ovsnet.flows.ledger.MOST_CLAUSES", most)
-        ledger = Ledger(fingerprint, Commons(fingerprint), OWNERS[0])
+        ledger = Ledger(fingerprint, (Commons(fingerprint),), OWNERS[0])
         state: dict[Owner, Block] = {}
         single: dict[tuple[object, int], Flow] = {}
         switch: dict[object, Flow] = {}
@@ -206,7 +206,7 @@ def test_single_flows_add_up_with_blocks_in_any_order(sequence, most: int) -> No
             assert ledger.digest == (sum(map(fingerprint, switch.values())) & (1 << 64) - 1 or 1)
         assert all(len(f.actions) <= most or f.cookie in OWN_COOKIES for f in switch.values())
 
-        fresh = Ledger(fingerprint, Commons(fingerprint), OWNERS[0])
+        fresh = Ledger(fingerprint, (Commons(fingerprint),), OWNERS[0])
         fresh.update(state.values(), entering=single.values())
         assert dict(fresh.flows) == switch
         said = {(f.table, f.priority, port(f), a) for f in switch.values() for a in f.actions}
@@ -237,7 +237,7 @@ def wanted(every: list[Flow]) -> set[tuple[object, ...]]:
 
 
 def test_more_clauses_than_a_message_holds_stand_in_several_flows_for_the_same_packets() -> None:
-    ledger = Ledger(fingerprint, Commons(fingerprint), OWNERS[0])
+    ledger = Ledger(fingerprint, (Commons(fingerprint),), OWNERS[0])
     match = (Term(Field.IN_PORT, 1),)
     many = [
         Flow(Table.ROUTE, 1, match, (Conjunction(n, 1, 2),), SINGLE[0].cookie + n)
