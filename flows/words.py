@@ -21,6 +21,7 @@ from ovsnet.flows.flow import (
     Goto,
     Group,
     InPort,
+    Learn,
     Match,
     Move,
     Nat,
@@ -32,6 +33,7 @@ from ovsnet.flows.flow import (
     SetField,
     Subfield,
     Term,
+    whole,
 )
 from ovsnet.flows.registers import DESTINATION, OUT_PORT, REGISTERS, SOURCE, Register, Side
 from ovsnet.flows.terms import ct_state
@@ -110,6 +112,7 @@ _STATES = {
     CtState.SNAT: "source translated",
     CtState.DNAT: "destination translated",
 }
+_ANY_WAY_OUT = "may leave by the port that it came in by"
 _SIDES = {int(side): side.name.lower() for side in Side}
 _OWNERS = {
     OwnerKind.NODE: "the node itself",
@@ -304,6 +307,8 @@ def _action(action: Action, ports: PortNames) -> str:  # noqa: PLR0911  one form
             return f"clause {clause} of {of} of conjunction {number} holds"
         case Ct():
             return _tracked(action, ports)
+        case Learn():
+            return _learnt(action, ports)
 
 
 def _set(action: SetField, ports: PortNames) -> str:
@@ -313,6 +318,8 @@ def _set(action: SetField, ports: PortNames) -> str:
         return f"noted: {', '.join(noted)}"
     if field in (Field.TUN_DST, Field.TUN_IPV6_DST):
         return f"tunnelled to the node at {_address(field, value, mask)}"
+    if field is Field.IN_PORT:
+        return f"taken as in by {_port(value, ports)}" if value else _ANY_WAY_OUT
     if field in _FIELDS and mask is None:
         return f"{_FIELDS[field]} becomes {_value(field, value, mask)}"
     return print_actions((action,), ports)
@@ -322,10 +329,14 @@ def _part(part: Subfield) -> str:
     for register in REGISTERS:
         if register.bits == part:
             return register.name
-    name = _FIELDS.get(part.field, part.field.text)
+    name = _field(part.field)
     if part.bits == part.field.bits:
         return name
     return f"{name}[{part.offset}..{part.offset + part.bits - 1}]"
+
+
+def _field(field: Field) -> str:
+    return _FIELDS.get(field, field.text)
 
 
 def _tracked(action: Ct, ports: PortNames) -> str:
@@ -340,6 +351,17 @@ def _tracked(action: Ct, ports: PortNames) -> str:
     if action.table is not None:
         said.append(f"then on to {action.table.text}")
     return ", ".join(said)
+
+
+def _learnt(action: Learn, ports: PortNames) -> str:
+    packets = packets_words(action.where, ports)
+    if action.same:
+        packets += f", of the same {' and '.join(_field(f) for f in action.same)}"
+    target = action.target
+    mask = None if target == whole(target.field) else (1 << target.bits) - 1 << target.offset
+    written = _set(SetField(target.field, action.value << target.offset, mask), ports)
+    until = f", forgotten after {action.idle} s without one" if action.idle else ""
+    return f"learnt in {action.table.text}: {packets}: {written}{until}"
 
 
 def _translated(nat: Nat) -> str:

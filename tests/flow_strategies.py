@@ -26,6 +26,7 @@ from ovsnet.flows.flow import (
     Goto,
     Group,
     InPort,
+    Learn,
     Move,
     Nat,
     NatKind,
@@ -344,6 +345,27 @@ def cts(draw, kind, fields, tables, world=WIDE):
     )
 
 
+@st.composite
+def learns(draw, kind, fields, world=WIDE):
+    """Has the switch learn a flow for packets of this kind."""
+    where = {t.field: t for t in kind.terms}
+    for field in draw(st.lists(st.sampled_from((*fields, F.IN_PORT)), max_size=3)):
+        where.setdefault(field, Term(field, draw(world.value(field))))
+    same = [f for f in (*fields, F.IN_PORT) if f not in where]
+    target = draw(st.sampled_from(fields).flatmap(subfields))
+    return Learn(
+        table=draw(st.sampled_from(world.tables)),
+        priority=draw(st.one_of(st.integers(0, 0xFFFF), st.just(0x8000))),
+        same=tuple(draw(st.lists(st.sampled_from(same), max_size=3, unique=True))),
+        where=tuple(where.values()),
+        target=target,
+        value=draw(st.integers(0, (1 << target.bits) - 1)),
+        idle=draw(st.integers(0, 0xFFFF)),
+        limit=draw(st.integers(1, 0xFFFFFFFF)),
+        cookie=draw(st.integers(0, (1 << 64) - 1)),
+    )
+
+
 def conjunctions():
     """What a flow that is part of conjunctions does: nothing else."""
 
@@ -368,6 +390,8 @@ def _actions(draw, table, kind, fields, world):
         st.just(InPort()),
         st.builds(Resubmit, st.sampled_from(world.tables)),
         st.builds(Group, st.sampled_from(GROUPS)),
+        st.builds(SetField, st.just(F.IN_PORT), st.one_of(st.just(0), world.ports)),
+        learns(kind, targets, world),
     ]
     if kind.is_ip:
         targets = world.tables if world is WIDE else tuple(t for t in world.tables if t > table)

@@ -1,8 +1,8 @@
 """Actions and instructions on the wire, both ways.
 
 The standard ones are those of OpenFlow 1.5.1 (sections 7.2.5 and 7.2.6); those that only Open
-vSwitch knows (ct, nat, conjunction, resubmit, output to a register) are its experimenter actions,
-described in ovs-actions(7). All lengths are multiples of 8 octets.
+vSwitch knows (ct, nat, conjunction, resubmit, learn, output to a register) are its experimenter
+actions, described in ovs-actions(7). All lengths are multiples of 8 octets.
 """
 
 from __future__ import annotations
@@ -13,7 +13,19 @@ from functools import lru_cache
 from typing import Final, TypeAlias
 
 from ovsnet.controller.openflow import oxm
+from ovsnet.controller.openflow.items import (
+    EXPERIMENTER,
+    NX_HEAD,
+    Nicira,
+    extension,
+    item,
+    padded,
+    subtype_of,
+    table,
+)
+from ovsnet.controller.openflow.learning import decode_learn, encode_learn
 from ovsnet.controller.openflow.oxm import WireError
+from ovsnet.flows.fields import Field
 from ovsnet.flows.flow import (
     Action,
     Conjunction,
@@ -22,6 +34,7 @@ from ovsnet.flows.flow import (
     Goto,
     Group,
     InPort,
+    Learn,
     Move,
     Nat,
     NatKind,
@@ -31,9 +44,6 @@ from ovsnet.flows.flow import (
     SetField,
     Subfield,
 )
-from ovsnet.names import Table
-
-_NICIRA: Final = 0x00002320
 
 
 class _Kind(IntEnum):
@@ -44,17 +54,6 @@ class _Kind(IntEnum):
     DEC_NW_TTL = 24
     SET_FIELD = 25
     COPY_FIELD = 28
-    EXPERIMENTER = 0xFFFF
-
-
-class _Nicira(IntEnum):
-    """Subtypes of Open vSwitch's own actions."""
-
-    RESUBMIT_TABLE = 14
-    OUTPUT_REG = 15
-    CONJUNCTION = 34
-    CT = 35
-    NAT = 36
 
 
 class _Instruction(IntEnum):
@@ -66,6 +65,11 @@ class _Instruction(IntEnum):
 
 _PORT_IN_PORT: Final = 0xFFFFFFF8
 _PORT_IN_PORT_16: Final = 0xFFF8
+_RESERVED: Final = 0xFFFFFF00
+_RESERVED_16: Final = 0xFF00
+# Open vSwitch lets actions write the port that a packet came in by under its older number alone
+# (NXM_OF_IN_PORT), which has 16 bits.
+_IN_PORT_16: Final = bytes.fromhex("00000002")
 _NO_TABLE: Final = 0xFF
 
 _CT_COMMIT: Final = 1
@@ -77,12 +81,10 @@ _NAT_IPV6_MIN: Final = 0x04
 _NAT_PORT_MIN: Final = 0x10
 _NAT_KIND: Final = {0: NatKind.RESTORE, 1: NatKind.SOURCE, 2: NatKind.DESTINATION}
 
-_HEAD: Final = struct.Struct("!HH")
 _PLAIN: Final = struct.Struct("!HHI")
 _OUTPUT_TO: Final = struct.Struct("!HHIH6x")
 _COPY: Final = struct.Struct("!HHHHH2x")
-# Open vSwitch's own actions begin with type, length, vendor and subtype; then follow these.
-_NX_HEAD: Final = struct.Struct("!HHIH")
+# What follows the head of Open vSwitch's own actions.
 _NX_RESUBMIT: Final = struct.Struct("!HB3x")
 _NX_OUTPUT: Final = struct.Struct("!H4sH6x")
 _NX_CLAUSE: Final = struct.Struct("!BBI")
@@ -91,7 +93,6 @@ _NX_NAT: Final = struct.Struct("!2xHH")
 _INSTRUCTION: Final = struct.Struct("!HH4x")
 _GOTO: Final = struct.Struct("!HHB3x")
 
-_TABLES: Final = {known.value: known for known in Table}
 _LISTS_CACHED: Final = 1 << 15
 
 
@@ -117,8 +118,10 @@ def encode_instructions(actions: tuple[Action, ...]) -> bytes:
 
 def _encode(action: Action) -> bytes:
     match action:
+        case SetField(Field.IN_PORT, port, None):
+            return padded(_Kind.SET_FIELD, _IN_PORT_16 + _port_16(port).to_bytes(2, "big"))
         case SetField(field, value, mask):
-            return _padded(_Kind.SET_FIELD, oxm.encode_value(field, value, mask))
+            return padded(_Kind.SET_FIELD, oxm.encode_value(field, value, mask))
         case Output(port):
             return _OUTPUT_TO.pack(_Kind.OUTPUT, 16, port, 0)
         case InPort():
@@ -132,34 +135,34 @@ def _encode(action: Action) -> bytes:
 
 
 def _encode_extension(
-    action: Move | OutputField | Resubmit | Conjunction | Ct | Goto,
+    action: Move | OutputField | Resubmit | Conjunction | Ct | Learn | Goto,
 ) -> bytes:
     match action:
         case Move():
             return _encode_move(action)
         case OutputField(Subfield(field, offset, bits)):
             place = offset << 6 | (bits - 1)
-            return _extension(_Nicira.OUTPUT_REG, _NX_OUTPUT.pack(place, oxm.header(field), 0))
+            return extension(Nicira.OUTPUT_REG, _NX_OUTPUT.pack(place, oxm.header(field), 0))
         case Resubmit(to):
             body = _NX_RESUBMIT.pack(_PORT_IN_PORT_16, to)
-            return _extension(_Nicira.RESUBMIT_TABLE, body)
+            return extension(Nicira.RESUBMIT_TABLE, body)
         case Conjunction(number, clause, of):
-            return _extension(_Nicira.CONJUNCTION, _NX_CLAUSE.pack(clause - 1, of, number))
+            return extension(Nicira.CONJUNCTION, _NX_CLAUSE.pack(clause - 1, of, number))
         case Ct():
             return _encode_ct(action)
+        case Learn():
+            return encode_learn(action)
         case Goto():
             raise ValueError("a goto stands before other actions: expected it last")
 
 
-def _padded(kind: int, body: bytes) -> bytes:
-    length = -(-(len(body) + 4) // 8) * 8
-    return _HEAD.pack(kind, length) + body + bytes(length - 4 - len(body))
-
-
-def _extension(subtype: _Nicira, body: bytes) -> bytes:
-    length = -(-(len(body) + _NX_HEAD.size) // 8) * 8
-    head = _NX_HEAD.pack(_Kind.EXPERIMENTER, length, _NICIRA, subtype)
-    return head + body + bytes(length - _NX_HEAD.size - len(body))
+def _port_16(port: int) -> int:
+    """A port in 16 bits, as Open vSwitch has them; its reserved ones have other numbers then."""
+    if port < _RESERVED_16:
+        return port
+    if port < _RESERVED:
+        raise ValueError(f"port {port}: expected one below {_RESERVED_16} or a reserved one")
+    return port & 0xFFFF
 
 
 def _encode_move(move: Move) -> bytes:
@@ -175,7 +178,7 @@ def _encode_ct(ct: Ct) -> bytes:
     flags = _CT_COMMIT * ct.commit | _CT_FORCE * ct.force
     then = _NO_TABLE if ct.table is None else ct.table
     body = _NX_CT.pack(flags, 0, ct.zone, then, 0) + inner
-    return _extension(_Nicira.CT, body)
+    return extension(Nicira.CT, body)
 
 
 def _encode_nat(nat: Nat) -> bytes:
@@ -186,7 +189,7 @@ def _encode_nat(nat: Nat) -> bytes:
     if nat.port is not None:
         present |= _NAT_PORT_MIN
         ranges += nat.port.to_bytes(2, "big")
-    return _extension(_Nicira.NAT, _NX_NAT.pack(nat.kind, present) + ranges)
+    return extension(Nicira.NAT, _NX_NAT.pack(nat.kind, present) + ranges)
 
 
 @lru_cache(maxsize=_LISTS_CACHED)
@@ -201,7 +204,7 @@ def decode_instructions(data: bytes) -> tuple[Action, ...]:
     while at < end:
         if actions and isinstance(actions[-1], Goto):
             raise WireError("an instruction after goto-table: expected none")
-        kind, length = _item(data, at, end)
+        kind, length = item(data, at, end)
         if kind == _Instruction.APPLY_ACTIONS:
             if actions:
                 raise WireError("apply-actions twice: expected it once")
@@ -214,32 +217,10 @@ def decode_instructions(data: bytes) -> tuple[Action, ...]:
     return tuple(actions)
 
 
-def _item(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """Type and length of the item at `at`: at least 8 octets, whole, and a multiple of 8."""
-    if end - at < 8:
-        raise WireError(f"{end - at} octets left: expected an item of at least 8")
-    kind, length = _HEAD.unpack_from(data, at)
-    if length < 8 or length % 8 or length > end - at:
-        raise WireError(f"item of type {kind} says {length} octets, {end - at} are left")
-    return kind, length
-
-
-def table(number: int) -> Table:
-    """The table of this number.
-
-    Raises:
-        WireError: the pipeline has none of this number.
-    """
-    known = _TABLES.get(number)
-    if known is None:
-        raise WireError(f"table {number}: expected 0 to {max(Table):d}")
-    return known
-
-
 def _decode_list(data: bytes, at: int, end: int) -> list[Action]:
     actions = []
     while at < end:
-        kind, length = _item(data, at, end)
+        kind, length = item(data, at, end)
         actions.append(_decode(kind, data[at : at + length]))
         at += length
     return actions
@@ -259,16 +240,19 @@ def _decode(kind: int, data: bytes) -> Action:
             return Group(_PLAIN.unpack(data)[2])
         case _Kind.DEC_NW_TTL if length == 8:
             return DecTtl()
-        case _Kind.EXPERIMENTER if length >= 16:
+        case _ if kind == EXPERIMENTER and length >= 16:
             return _decode_extension(data)
     raise WireError(f"action {kind} of {length} octets: expected one that the pipeline uses")
 
 
 def _decode_set_field(data: bytes) -> SetField:
-    item, after = oxm.decode_value(data, 4, len(data))
+    if data.startswith(_IN_PORT_16, 4) and len(data) == 16:
+        port = int.from_bytes(data[8:10], "big")
+        return SetField(Field.IN_PORT, port if port < _RESERVED_16 else port | _RESERVED)
+    written, after = oxm.decode_value(data, 4, len(data))
     if len(data) - after >= 8:
-        raise WireError(f"set_field of {item.field.text}: {len(data) - after} octets too many")
-    return SetField(item.field, item.value, item.mask)
+        raise WireError(f"set_field of {written.field.text}: {len(data) - after} octets too many")
+    return SetField(written.field, written.value, written.mask)
 
 
 def _decode_move(data: bytes) -> Move:
@@ -282,32 +266,26 @@ def _decode_move(data: bytes) -> Move:
     return Move(Subfield(source, source_offset, bits), Subfield(target, target_offset, bits))
 
 
-def _subtype(data: bytes) -> int:
-    """Which of Open vSwitch's actions this is, of at least 16 octets."""
-    _, _, vendor, subtype = _NX_HEAD.unpack_from(data)
-    if vendor != _NICIRA:
-        raise WireError(f"action of experimenter {vendor:#x}: expected {_NICIRA:#x}")
-    return int(subtype)
-
-
 def _decode_extension(data: bytes) -> Action:
     length = len(data)
-    subtype = _subtype(data)
+    subtype = subtype_of(data)
     match subtype:
-        case _Nicira.RESUBMIT_TABLE if length == 16:
-            port, number = _NX_RESUBMIT.unpack_from(data, _NX_HEAD.size)
+        case Nicira.RESUBMIT_TABLE if length == 16:
+            port, number = _NX_RESUBMIT.unpack_from(data, NX_HEAD.size)
             if port == _PORT_IN_PORT_16:
                 return Resubmit(table(number))
-        case _Nicira.OUTPUT_REG if length == 24:
-            place = _NX_OUTPUT.unpack_from(data, _NX_HEAD.size)[0]
+        case Nicira.OUTPUT_REG if length == 24:
+            place = _NX_OUTPUT.unpack_from(data, NX_HEAD.size)[0]
             field, _, masked = oxm.decode_header(data, 12)
             if not masked:
                 return OutputField(Subfield(field, place >> 6, (place & 0x3F) + 1))
-        case _Nicira.CONJUNCTION if length == 16:
-            clause, of, number = _NX_CLAUSE.unpack_from(data, _NX_HEAD.size)
+        case Nicira.CONJUNCTION if length == 16:
+            clause, of, number = _NX_CLAUSE.unpack_from(data, NX_HEAD.size)
             return Conjunction(number, clause + 1, of)
-        case _Nicira.CT if length >= 24:
+        case Nicira.CT if length >= 24:
             return _decode_ct(data)
+        case Nicira.LEARN2:
+            return decode_learn(data)
     raise WireError(f"Nicira action {subtype} of {length} octets: expected one that we use")
 
 
@@ -315,16 +293,16 @@ _Then: TypeAlias = SetField | Move
 
 
 def _decode_ct(data: bytes) -> Ct:
-    flags, zone_field, zone, number, alg = _NX_CT.unpack_from(data, _NX_HEAD.size)
+    flags, zone_field, zone, number, alg = _NX_CT.unpack_from(data, NX_HEAD.size)
     if flags & ~(_CT_COMMIT | _CT_FORCE) or zone_field or alg:
         raise WireError("ct with unknown flags, a zone from a field or a helper: expected none")
     nat: Nat | None = None
     then: list[_Then] = []
     at, end = 24, len(data)
     while at < end:
-        kind, length = _item(data, at, end)
+        kind, length = item(data, at, end)
         inner = data[at : at + length]
-        if kind == _Kind.EXPERIMENTER:
+        if kind == EXPERIMENTER:
             if nat is not None:
                 raise WireError("ct with two nat actions: expected one")
             nat = _decode_nat(inner)
@@ -347,12 +325,12 @@ def _decode_ct(data: bytes) -> Ct:
 def _decode_nat(data: bytes) -> Nat:
     if len(data) < 16:
         raise WireError(f"nat of {len(data)} octets: expected at least 16")
-    subtype = _subtype(data)
-    flags, present = _NX_NAT.unpack_from(data, _NX_HEAD.size)
+    subtype = subtype_of(data)
+    flags, present = _NX_NAT.unpack_from(data, NX_HEAD.size)
     kind = _NAT_KIND.get(flags)
     known = present & (_NAT_IPV4_MIN | _NAT_IPV6_MIN | _NAT_PORT_MIN)
     both = bool(present & _NAT_IPV4_MIN and present & _NAT_IPV6_MIN)
-    if subtype != _Nicira.NAT or kind is None or known != present or both:
+    if subtype != Nicira.NAT or kind is None or known != present or both:
         raise WireError("ct holds something else than a nat to one address and port")
     bits = 128 if present & _NAT_IPV6_MIN else 32
     at = 16

@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ovsnet.controller.openflow.actions import decode_instructions, table
+from ovsnet.controller.openflow.actions import decode_instructions
+from ovsnet.controller.openflow.items import table
 from ovsnet.controller.openflow.oxm import MATCH_TYPE_OXM, WireError, decode_match
 from ovsnet.controller.openflow.protocol import Kind
 from ovsnet.flows.flow import Flow, FlowKey

@@ -15,6 +15,7 @@ from ovsnet.flows.flow import (
     Goto,
     Group,
     InPort,
+    Learn,
     Move,
     Output,
     OutputField,
@@ -207,6 +208,8 @@ class _Walk:
                 self._group(action, frame)
             case Ct():
                 self._ct(action, frame)
+            case Learn():
+                pass
             case Conjunction():
                 pass  # Says something to lookups; there is nothing to execute.
 

@@ -14,6 +14,7 @@ from ovsnet.flows.flow import (
     Goto,
     Group,
     InPort,
+    Learn,
     Move,
     Nat,
     NatKind,
@@ -22,10 +23,12 @@ from ovsnet.flows.flow import (
     Resubmit,
     SetField,
     Subfield,
+    Term,
     whole,
 )
 from ovsnet.flows.text.names import FIELDS, PORT_NUMBERS
 from ovsnet.flows.text.values import (
+    DEFAULT_PRIORITY,
     PortNumbers,
     parse_address,
     parse_number,
@@ -33,6 +36,7 @@ from ovsnet.flows.text.values import (
     parse_table,
     parse_value,
 )
+from ovsnet.names import Table
 
 _PLAIN = r'[^(),\s"]|"[^"]*"'
 _DEEP = rf"\((?:{_PLAIN}|[,\s]|\((?:{_PLAIN}|[,\s]|\((?:{_PLAIN}|[,\s])*\))*\))*\)"
@@ -41,6 +45,7 @@ _CALL = re.compile(r"(\w+)\((.*)\)", re.DOTALL)
 _SUBFIELD = re.compile(r"(\w+)(\[(?:(\d+)(?:\.\.(\d+))?)?\])?")
 _CLAUSE = re.compile(r"\s*(\d+)\s*,\s*(\d+)\s*/\s*(\d+)\s*")
 _NAT_TARGET = re.compile(r"(?:\[(?P<six>[^\]]+)\]|(?P<four>[0-9.]+))(?::(?P<port>\d+))?")
+_LEARN_BITS = {"idle_timeout": 16, "priority": 16, "cookie": 64, "limit": 32}
 _CONTROLLER = re.compile(r"CONTROLLER(?::\d+)?", re.IGNORECASE)
 
 
@@ -209,6 +214,61 @@ def _nat(text: str) -> Nat:
     return Nat(kinds[word], value, bits, port)
 
 
+def _learn(text: str, ports: PortNumbers) -> Learn:
+    numbers = dict.fromkeys(_LEARN_BITS, 0) | {"priority": DEFAULT_PRIORITY}
+    table: Table | None = None
+    same: list[Field] = []
+    where: list[Term] = []
+    writes: list[tuple[Subfield, int]] = []
+    for word in _split(text):
+        name, equals, value = word.partition("=")
+        if name == "table":
+            table = parse_table(value)
+        elif name in _LEARN_BITS:
+            numbers[name] = parse_number(value, _LEARN_BITS[name])
+        elif equals:
+            where.append(_learnt_value(name, value, ports))
+        elif word.startswith("load:"):
+            constant, _, target = word.removeprefix("load:").rpartition("->")
+            part = _subfield(target)
+            writes.append((part, parse_number(constant, part.bits)))
+        else:
+            same.append(_learnt_field(word))
+    if table is None or len(writes) != 1 or not numbers["limit"]:
+        raise ValueError("expected a table, a limit and one load:value->field")
+    ((written, number),) = writes
+    return Learn(
+        table,
+        numbers["priority"],
+        tuple(same),
+        tuple(where),
+        written,
+        number,
+        numbers["idle_timeout"],
+        numbers["limit"],
+        numbers["cookie"],
+    )
+
+
+def _learnt_value(name: str, text: str, ports: PortNumbers) -> Term:
+    if name not in FIELDS:
+        raise ValueError(
+            f"{name}={text}: expected idle_timeout, priority, cookie, limit or a field"
+        )
+    field = FIELDS[name]
+    value, mask = parse_value(field, text, ports)
+    if mask is not None:
+        raise ValueError(f"{name}={text}: expected no mask")
+    return Term(field, value)
+
+
+def _learnt_field(text: str) -> Field:
+    part = _subfield(text)
+    if part != whole(part.field):
+        raise ValueError(f"{text}: expected a whole field")
+    return part.field
+
+
 def _subfield(text: str) -> Subfield:
     found = _SUBFIELD.fullmatch(text.strip())
     if found is None or found[1] not in FIELDS:
@@ -233,4 +293,5 @@ _READERS: dict[str, Callable[[str, PortNumbers], Action]] = {
     "group": _group,
     "conjunction": _conjunction,
     "ct": _ct,
+    "learn": _learn,
 }

@@ -25,6 +25,9 @@ MATCH_NAMES = {f: f.text for f in Field} | {
 SET_NAMES = {f: f.text for f in Field} | {F.IPV4_SRC: "ip_src", F.IPV4_DST: "ip_dst"}
 """Fields as set_field names them."""
 
+LEARN_NAMES = SET_NAMES | {F.IN_PORT: "in_port_oxm"}
+"""Fields as the conditions of learn name them."""
+
 OXM_NAMES = (
     {f: f"NXM_NX_{f.text.upper()}" for f in Field}
     | {
@@ -61,6 +64,7 @@ ALIASES = {
     "ip_ttl": F.IP_TTL,
     "tunnel_id": F.TUN_ID,
     "in_port_oxm": F.IN_PORT,
+    "NXM_OF_IN_PORT": F.IN_PORT,
     "OXM_OF_ETH_DST": F.ETH_DST,
     "OXM_OF_ETH_SRC": F.ETH_SRC,
     "OXM_OF_ETH_TYPE": F.ETH_TYPE,

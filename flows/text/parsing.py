@@ -11,11 +11,14 @@ from ovsnet.flows.fields import EthType, Field, IpProto
 from ovsnet.flows.flow import Flow, Match, Term, match, term
 from ovsnet.flows.text.actions import parse_actions
 from ovsnet.flows.text.names import FIELDS, PROTOCOLS, TP_DST, TP_SRC
-from ovsnet.flows.text.values import PortNumbers, parse_number, parse_table, parse_value
+from ovsnet.flows.text.values import (
+    DEFAULT_PRIORITY,
+    PortNumbers,
+    parse_number,
+    parse_table,
+    parse_value,
+)
 from ovsnet.names import Table
-
-DEFAULT_PRIORITY = 32768
-"""Priority of a line that names none (ovs-ofctl(8))."""
 
 _ACTIONS = re.compile(r'(?:^|[\s,])actions=((?:[^"]|"[^"]*")*)$')
 _PART = re.compile(r'((?:[^,\s"]|"[^"]*")+)[,\s]*')

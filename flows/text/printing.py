@@ -12,6 +12,7 @@ from ovsnet.flows.flow import (
     Goto,
     Group,
     InPort,
+    Learn,
     Match,
     Move,
     Nat,
@@ -24,6 +25,7 @@ from ovsnet.flows.flow import (
     Term,
 )
 from ovsnet.flows.text.names import (
+    LEARN_NAMES,
     MATCH_NAMES,
     MATCH_ORDER,
     OXM_NAMES,
@@ -32,6 +34,7 @@ from ovsnet.flows.text.names import (
     SHORTHANDS,
 )
 from ovsnet.flows.text.values import (
+    DEFAULT_PRIORITY,
     PortNames,
     print_address,
     print_match_value,
@@ -95,6 +98,8 @@ def print_action(action: Action, ports: PortNames) -> str:  # noqa: PLR0911  one
             return f"conjunction({action.id},{action.clause}/{action.of})"
         case Ct():
             return _ct(action, ports)
+        case Learn():
+            return _learn(action, ports)
 
 
 def _terms(match: Match, ports: PortNames) -> list[str]:
@@ -156,6 +161,24 @@ def _ct(action: Ct, ports: PortNames) -> str:
     if action.then:
         parts.append(f"exec({','.join(print_action(a, ports) for a in action.then)})")
     return f"ct({','.join(parts)})"
+
+
+def _learn(action: Learn, ports: PortNames) -> str:
+    parts = [f"table={quoted(action.table.text)}"]
+    if action.idle:
+        parts.append(f"idle_timeout={action.idle}")
+    if action.priority != DEFAULT_PRIORITY:
+        parts.append(f"priority={action.priority}")
+    if action.cookie:
+        parts.append(f"cookie={action.cookie:#x}")
+    parts.append(f"limit={action.limit}")
+    for term in action.where:
+        value = print_value(term.field, term.value, term.mask, ports)
+        parts.append(f"{LEARN_NAMES[term.field]}={value}")
+    parts += (f"{OXM_NAMES[field]}[]" for field in action.same)
+    value = f"{action.value:#x}" if action.value else "0"
+    parts.append(f"load:{value}->{_subfield(action.target)}")
+    return f"learn({','.join(parts)})"
 
 
 def _nat(nat: Nat) -> str:

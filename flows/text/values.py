@@ -18,8 +18,12 @@ from ovsnet.names import Table
 PortNames: TypeAlias = Mapping[int, str]
 PortNumbers: TypeAlias = Mapping[str, int]
 
+DEFAULT_PRIORITY = 32768
+"""Priority of a flow whose text names none (ovs-ofctl(8))."""
+
 _TABLES = {table.text: table for table in Table}
 _TABLE_LIST = tuple(Table)
+# Open vSwitch knows these bits of ct_state and no others.
 _CT_BITS = (1 << len(CT_STATES)) - 1
 _SIGNED_FLAG = re.compile(r"([+-])([a-z]+|\[[0-9a-f]+\])")
 _MAC = re.compile(r"(?:[0-9a-fA-F]{1,2}:){5}[0-9a-fA-F]{1,2}")
@@ -47,6 +51,8 @@ def print_match_value(field: Field, value: int, mask: int | None, ports: PortNam
         return _print_flags(field, value, mask)
     if field is Field.CT_ZONE:
         return str(value)
+    if field is Field.ETH_TYPE:
+        return f"{value:#06x}"
     if field.form is Form.DECIMAL and mask is not None:
         return f"{value:#x}/{mask:#x}"
     return print_value(field, value, mask, ports)
@@ -61,8 +67,6 @@ def print_value(field: Field, value: int, mask: int | None, ports: PortNames) ->
             return _print_address(field.bits, value, mask)
         case Form.PORT:
             return print_port(value, ports)
-    if field is Field.ETH_TYPE:
-        return f"{value:#06x}"
     decimal = field.form is Form.DECIMAL or field is Field.ND_RESERVED
     return _masked(str(value) if decimal or value == 0 else f"{value:#x}", mask)
 
@@ -153,6 +157,8 @@ def parse_value(field: Field, text: str, ports: PortNumbers) -> tuple[int, int |
         return FRAGMENTS[text]
     if field in FLAGS and not text[:1].isdecimal():
         return _parse_flags(field, text)
+    if field is Field.CT_STATE and text == "0":
+        return 0, _CT_BITS
     if field.form is Form.PORT:
         return parse_port(text, ports), None
     value, slash, mask = text.partition("/")
@@ -198,7 +204,6 @@ def _parse_flags(field: Field, text: str) -> tuple[int, int | None]:
     if text[:1] not in ("+", "-"):
         for word in text.split("|"):
             value |= _flag(names, word, text)
-        # Open vSwitch knows these bits of ct_state and no others.
         return value, _CT_BITS if field is Field.CT_STATE else None
     at = 0
     while found := _SIGNED_FLAG.match(text, at):

@@ -15,6 +15,7 @@ from ovsnet.flows.flow import (
     Goto,
     Group,
     InPort,
+    Learn,
     Move,
     Nat,
     NatKind,
@@ -47,6 +48,17 @@ FULL = 0xFFFFFFFF
 FD1 = 0xFD << 120 | 1
 IPV4 = Term(F.ETH_TYPE, EthType.IPV4)
 IPV6 = Term(F.ETH_TYPE, EthType.IPV6)
+AFFINE = Learn(
+    Table.AFFINITY,
+    priority=100,
+    same=(F.IPV4_SRC,),
+    where=(IPV4, Term(F.REG4, 5)),
+    target=whole(F.REG8),
+    value=9,
+    idle=10800,
+    limit=5,
+    cookie=7,
+)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -154,6 +166,16 @@ def test_matches_are_read_in_every_spelling(text, terms):
          (Move(Subfield(F.REG0, 3, 1), Subfield(F.TCP_SRC, 5, 1)),)),
         ('resubmit(,5),goto_table:"egress_policy"',
          (Resubmit(Table(5)), Goto(Table.EGRESS_POLICY))),
+        ("set_field:0->in_port", (SetField(F.IN_PORT, 0),)),
+        ("load:0x0->NXM_OF_IN_PORT[],set_field:web->in_port",
+         (SetField(F.IN_PORT, 0), SetField(F.IN_PORT, 7))),
+        ("learn(table=affinity,idle_timeout=10800,priority=100,limit=5,cookie=0x7,eth_type=0x800,"
+         "reg4=0x5,NXM_OF_IP_SRC[],load:0x9->NXM_NX_REG8[])", (AFFINE,)),
+        ('learn(table="affinity",NXM_OF_IP_SRC[],cookie=7,limit=5,load:9->reg8,dl_type=0x0800,'
+         "priority=100,reg4=5,idle_timeout=10800)", (AFFINE,)),
+        ("learn(table=affinity,limit=5,in_port_oxm=web,load:0->reg8[4..7])",
+         (Learn(Table.AFFINITY, 32768, (), (Term(F.IN_PORT, 7),),
+                Subfield(F.REG8, 4, 4), 0, 0, 5, 0),)),
         ("conjunction(5,1/2),conjunction(6, 2/3)", (Conjunction(5, 1, 2), Conjunction(6, 2, 3))),
         ("dec_ttl,group:9", (DecTtl(), Group(9))),
         ("ct(table=4,zone=65520)", (Ct(65520, Table(4)),)),
@@ -197,7 +219,13 @@ def test_actions_are_read_in_every_spelling(text, actions):
         ("ct_state=+new! actions=drop", "+new!", "flags"),
         ("reg0=0x100000000 actions=drop", "reg0=0x100000000", "32 bits"),
         ("actions=fly", "fly", "set_field"),
-        ("actions=learn(table=1)", "learn", "resubmit"),
+        ("actions=learn(table=1)", "learn(table=1)", "a limit"),
+        ("actions=learn(limit=1,load:1->reg0)", "learn", "a table"),
+        ("actions=learn(table=1,limit=1,reg1=1)", "learn", "one load"),
+        ("actions=learn(table=1,limit=1,reg1[0..3],load:1->reg0)", "reg1[0..3]", "whole field"),
+        ("actions=learn(table=1,limit=1,reg1=1/3,load:1->reg0)", "reg1=1/3", "no mask"),
+        ("actions=learn(table=1,limit=1,hard_timeout=1,load:1->reg0)", "hard_timeout", "idle_tim"),
+        ("actions=learn(table=1,limit=1,load:4->reg0[0..1])", "'4'", "2 bits"),
         ("actions=set_field:5", "set_field:5", "->"),
         ("actions=set_field:5->nowhere", "nowhere", "field"),
         ("actions=set_field:5/1->reg0", "set_field:5/1->reg0", "outside the mask"),

@@ -69,21 +69,39 @@ STRANGERS = (
     "table=9,priority=18,actions=note:01.02.03.04.05.06",
     "table=9,priority=19,actions=clone(output:3),push:NXM_NX_REG0[],pop:NXM_NX_REG1[]",
     "table=9,priority=20,tun_metadata0=0x5,actions=drop",
+    *(
+        f"table=9,priority={priority},ip,actions=learn(table=6,{learnt})"
+        for priority, learnt in enumerate(
+            (
+                "reg4=5,load:1->reg8",
+                "limit=5,hard_timeout=5,reg4=5,load:1->reg8",
+                "limit=5,fin_idle_timeout=5,reg4=5,load:1->reg8",
+                "limit=5,send_flow_rem,reg4=5,load:1->reg8",
+                "limit=5,delete_learned,reg4=5,load:1->reg8",
+                "limit=5,result_dst=reg0[0],reg4=5,load:1->reg8",
+                "limit=5,reg4[0..7]=5,load:1->reg8",
+                "limit=5,reg4=reg5,load:1->reg8",
+                "limit=5,reg4[0..7],load:1->reg8",
+                "limit=5,reg4=5",
+                "limit=5,reg4=5,load:1->reg8,load:2->reg7",
+                "limit=5,reg4=5,load:reg3->reg8",
+                "limit=5,reg4=5,output:NXM_OF_IN_PORT[]",
+                "limit=5,NXM_OF_IN_PORT[],load:1->reg8",
+            ),
+            21,
+        )
+    ),
 )
 
 
-def test_strangers_can_all_be_read_and_deleted(switch, wire):
+def test_strangers_can_all_be_read_and_deleted_and_none_passes_for_one_of_ours(switch, wire):
     switch.ovs.ofctl("add-tlv-map", BRIDGE, "{class=0xffff,type=0,len=4}->tun_metadata0")
     for text in STRANGERS:
         switch.ovs.ofctl("add-flow", BRIDGE, text)
     found = dumped(wire)
     assert len(found) == len(STRANGERS)
-    deletes = [
-        encode.raw_delete(f.table, f.priority, f.match)
-        if isinstance(f, ForeignFlow)
-        else encode.flow_deletes([f.key])
-        for f in found
-    ]
+    assert all(isinstance(flow, ForeignFlow) for flow in found)
+    deletes = [encode.raw_delete(flow.table, flow.priority, flow.match) for flow in found]
     wire.bundle(b"".join(deletes))
     assert not dumped(wire)
 

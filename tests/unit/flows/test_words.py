@@ -17,6 +17,7 @@ from ovsnet.flows.flow import (
     Goto,
     Group,
     InPort,
+    Learn,
     Move,
     Nat,
     NatKind,
@@ -127,6 +128,14 @@ def reading(text, ports=None):
             "all packets",
             "sent out of the port in out-port",
         ),
+        (
+            "table=balance,udp actions=learn(table=affinity,idle_timeout=60,limit=9,reg4=0x5,"
+            "eth_type=0x800,NXM_OF_IP_SRC[],load:0x7->NXM_NX_REG8[]),set_field:0->in_port",
+            "UDP over IPv4",
+            "learnt in affinity: IPv4 packets, service-high 5, of the same source: "
+            "noted: remembered 7, forgotten after 60 s without one; "
+            "may leave by the port that it came in by",
+        ),
         ("table=0 actions=NORMAL", "all packets", "sent out of port NORMAL"),
         (
             "table=stamp,cookie=0x1 actions=drop",
@@ -209,6 +218,16 @@ ACTION = st.one_of(
         st.booleans(),
         st.none() | NAT,
         st.lists(sets(), max_size=1).map(tuple),
+    ),
+    st.builds(
+        Learn,
+        TABLE,
+        NUMBER,
+        st.lists(FIELD, max_size=2).map(tuple),
+        st.lists(terms(), max_size=2).map(tuple),
+        parts() | parts(4),
+        st.integers(0, 3),
+        *[st.integers(0, 65535)] * 3,
     ),
 )
 

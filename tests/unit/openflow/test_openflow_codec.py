@@ -3,6 +3,7 @@
 import contextlib
 import struct
 
+import msgspec
 import pytest
 from fake_switch import RawFlow, cookie_of, description
 from flow_strategies import flow_sets, flows
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovsnet.controller.openflow import decode, encode, framing
+from ovsnet.controller.openflow.actions import decode_instructions, encode_instructions
 from ovsnet.controller.openflow.decode import ForeignFlow, Stats
 from ovsnet.controller.openflow.oxm import WireError, encode_match
 from ovsnet.flows.fields import EthType, Field
@@ -17,10 +19,14 @@ from ovsnet.flows.flow import (
     Conjunction,
     Flow,
     Goto,
+    Learn,
     Output,
     SetField,
+    Subfield,
+    Term,
     match,
     term,
+    whole,
 )
 from ovsnet.names import Table
 
@@ -102,12 +108,93 @@ def test_register_pairs_of_openflow_15_become_registers():
     assert found == Flow(Table(3), 1, match(term(Field.REG2, 5, 0xFF), term(Field.REG3, 3)))
 
 
+LEARN = Learn(
+    Table.AFFINITY,
+    priority=100,
+    same=(Field.IPV4_SRC,),
+    where=(Term(Field.ETH_TYPE, 0x800), Term(Field.REG4, 0x11223344)),
+    target=whole(Field.REG8),
+    value=0xABCDEF01,
+    idle=10800,
+    limit=1000,
+    cookie=7 << 56 | 1,
+)
+LEARN_HEAD = (
+    f"2a30 0000 0064 0700000000000001 0000 {Table.AFFINITY:02x} 00 0000 0000 000003e8 00000000"
+)
+"""As Open vSwitch 3.1 dumps them."""
+CONDITIONS = (
+    "2010 0800 00000602 0000  2020 11223344 00010804 0000  0020 00000e04 0000 00000e04 0000"
+)
+WRITE = "2820 abcdef01 00011004 0000"
+
+
+def learnt(*parts: str) -> bytes:
+    """The instructions of a flow that does nothing but learn, given in hexadecimal."""
+    body = bytes.fromhex("".join(parts))
+    body += bytes(-(len(body) + 10) % 8)
+    head = struct.pack("!HHIH", 0xFFFF, 10 + len(body), 0x2320, 45)
+    return struct.pack("!HH4x", 4, 18 + len(body)) + head + body
+
+
+def test_what_a_real_switch_says_of_learn_is_read():
+    assert decode_instructions(learnt(LEARN_HEAD, CONDITIONS, WRITE)) == (LEARN,)
+    assert decode_instructions(encode_instructions((LEARN,))) == (LEARN,)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (LEARN_HEAD, CONDITIONS),
+        (LEARN_HEAD, CONDITIONS, WRITE, WRITE),
+        (LEARN_HEAD.replace("000003e8", "00000000"), WRITE),
+        (LEARN_HEAD.replace("2a30 0000", "2a30 0001"), WRITE),
+        (LEARN_HEAD.replace("0001 0000", "0001 0001"), WRITE),
+        (LEARN_HEAD.replace("00 0000 0000", "00 0001 0000"), WRITE),
+        (LEARN_HEAD.replace("00 0000 0000", "00 0000 0001"), WRITE),
+        (LEARN_HEAD.replace("000003e8 0000", "000003e8 0028"), WRITE),
+        (LEARN_HEAD.replace(f"{Table.AFFINITY:02x} 00", "f0 00"), WRITE),
+        (LEARN_HEAD, "2008 0005 00010804 0000", WRITE),
+        (LEARN_HEAD, "2000 00010804 0000", WRITE),
+        (LEARN_HEAD, "0008 00010804 0000 00010804 0000", WRITE),
+        (LEARN_HEAD, "0020 00010804 0000 00010a04 0000", WRITE),
+        (LEARN_HEAD, "0820 00010804 0000 00010804 0000", WRITE),
+        (LEARN_HEAD, "0021 00010804 0000 00010804 0000", WRITE),
+        (LEARN_HEAD, "2020 00000005 00010804 0001", WRITE),
+        (LEARN_HEAD, "2020 00000005 00010908 0000", WRITE),
+        (LEARN_HEAD, "200c ffff 00014402 0000", WRITE),
+        (LEARN_HEAD, "3020 00000005 00010804 0000", WRITE),
+        (LEARN_HEAD, "2020 00000005 000108"),
+        (LEARN_HEAD, "2020 0000"),
+        (LEARN_HEAD[:40],),
+    ],
+)
+def test_what_we_never_learn_is_refused(parts):
+    with pytest.raises(WireError):
+        decode_instructions(learnt(*parts))
+
+
+def test_the_port_that_a_packet_came_in_by_is_written_by_its_older_number():
+    """Open vSwitch refuses to write OXM_OF_IN_PORT (OFPBAC_BAD_SET_ARGUMENT)."""
+    for port, short in ((0, 0), (7, 7), (0xFFFFFFFE, 0xFFFE)):
+        data = encode_instructions((SetField(Field.IN_PORT, port),))
+        assert data == struct.pack("!HH4x HHIH6x", 4, 24, 25, 16, 0x00000002, short)
+        assert decode_instructions(data) == (SetField(Field.IN_PORT, port),)
+    with pytest.raises(WireError):
+        decode_instructions(struct.pack("!HH4x HHI", 4, 16, 25, 8, 0x00000002))
+
+
 @pytest.mark.parametrize(
     ("actions", "error"),
     [
         ((Goto(Table.OUTPUT), Output(1)), ValueError),
         ((SetField(Field.ETH_TYPE, 1 << 16),), OverflowError),
         ((Conjunction(1 << 32, 1, 2),), struct.error),
+        ((SetField(Field.IN_PORT, 0x10000),), ValueError),
+        ((msgspec.structs.replace(LEARN, limit=0),), ValueError),
+        ((msgspec.structs.replace(LEARN, where=(Term(Field.REG4, 1, 1),)),), ValueError),
+        ((msgspec.structs.replace(LEARN, where=(Term(Field.REG4, 1 << 32),)),), OverflowError),
+        ((msgspec.structs.replace(LEARN, target=Subfield(Field.REG8, 0, 4)),), OverflowError),
     ],
 )
 def test_what_cannot_be_encoded_is_refused(actions, error):
