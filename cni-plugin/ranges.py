@@ -1,7 +1,8 @@
 """The address ranges of a node, and the addresses that one host offset has in them.
 
 A node has at most one IPv4 and one IPv6 range (its podCIDRs). A pod gets the same host offset in
-both; offset 1 is the gateway. One number therefore stands for all addresses of a pod.
+both; offset 1 is the gateway, offset 2 the node's service address. One number therefore stands for
+all addresses of a pod.
 """
 
 from __future__ import annotations
@@ -13,13 +14,28 @@ from ipaddress import (
     IPv4Network,
     IPv6Address,
     IPv6Network,
+    collapse_addresses,
     ip_address,
     ip_network,
 )
 
 from ovsnet import names
 
-_FIRST_OFFSET = names.GATEWAY_OFFSET + 1
+_RESERVED = {
+    names.GATEWAY_OFFSET: "the gateway's",
+    names.SERVICE_OFFSET: "the node's service address",
+}
+
+
+def collapsed(
+    networks: Iterable[IPv4Network | IPv6Network],
+) -> tuple[IPv4Network | IPv6Network, ...]:
+    """The fewest networks that hold the same addresses, IPv4 first; no two of them overlap."""
+    both = tuple(networks)
+    return (
+        *collapse_addresses(n for n in both if isinstance(n, IPv4Network)),
+        *collapse_addresses(n for n in both if isinstance(n, IPv6Network)),
+    )
 
 
 @dataclass(frozen=True)
@@ -62,7 +78,7 @@ class NodeRanges:
     def __post_init__(self) -> None:
         if self.ipv4 is None and self.ipv6 is None:
             raise ValueError("a node's ranges need at least one podCIDR")
-        if self.last < _FIRST_OFFSET:
+        if self.last < self.first:
             raise ValueError(f"podCIDR {self.text} is too small to hold a pod's address")
 
     @classmethod
@@ -94,7 +110,7 @@ class NodeRanges:
     @property
     def first(self) -> int:
         """The lowest host offset that a pod may have."""
-        return _FIRST_OFFSET
+        return names.FIRST_POD_OFFSET
 
     @property
     def last(self) -> int:
@@ -126,6 +142,11 @@ class NodeRanges:
         """The node's own addresses, which are its pods' gateway."""
         return self.addresses(names.GATEWAY_OFFSET)
 
+    @property
+    def service(self) -> Addresses:
+        """Where the node sends what comes for its node ports; see `names.SERVICE_OFFSET`."""
+        return self.addresses(names.SERVICE_OFFSET)
+
     def offset_of(self, addresses: Iterable[str]) -> int:
         """The one host offset at which these addresses lie, which must be one of each family.
 
@@ -153,7 +174,8 @@ class NodeRanges:
             )
         offset = next(iter(offsets.values()))
         if not self.first <= offset <= self.last:
+            whose = f" ({_RESERVED[offset]})" if offset in _RESERVED else ""
             raise ValueError(
-                f"host offset {offset} is reserved; pods have {self.first} to {self.last}"
+                f"host offset {offset} is reserved{whose}; pods have {self.first} to {self.last}"
             )
         return offset

@@ -23,7 +23,8 @@ FIELDS = {
     "ipam": (
         "Who gives addresses. Absent, empty, or `type` = `ovsnet`: the agent, out of the node's"
         " podCIDRs. Another `type`: that IPAM plugin in CNI_PATH, whose addresses must lie in the"
-        " node's podCIDRs, with the same host offset in both families."
+        " node's podCIDRs, with the same host offset in both families, 3 or higher: 1 is the"
+        " gateway's, 2 the node's service address."
     ),
     "dns": "Handed through to the result. Kubernetes does not use it.",
     "args": "Accepted and not used.",

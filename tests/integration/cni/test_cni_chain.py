@@ -122,6 +122,13 @@ def test_addresses_of_a_delegated_plugin(node: TestNode, pod: Pod) -> None:
         ),
         ([{"subnet": "192.0.2.0/24"}, {"subnet": "fd00:77::/120"}], "not in the node's range"),
         ([{"subnet": "10.77.0.0/24"}], "one address each of IPv4 and IPv6"),
+        (
+            [
+                {"subnet": "10.77.0.0/24", "rangeStart": "10.77.0.2"},
+                {"subnet": "fd00:77::/120", "rangeStart": "fd00:77::2"},
+            ],
+            "offset 2 is reserved (the node's service address)",
+        ),
     ],
 )
 def test_addresses_that_the_node_cannot_use(

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ovsnet import names
-from ovsnet.cni.ranges import NodeRanges
+from ovsnet.cni.ranges import NodeRanges, collapsed
 
 RANGES4 = st.builds(
     lambda base, length: IPv4Network((base >> (32 - length) << (32 - length), length)),
@@ -39,8 +39,8 @@ def test_an_offset_and_its_addresses_tell_each_other(ranges: NodeRanges, data: s
 
 
 @given(NODES)
-def test_the_bounds_leave_out_gateway_and_broadcast(ranges: NodeRanges):
-    for offset in (0, names.GATEWAY_OFFSET, ranges.last + 1):
+def test_the_bounds_leave_out_gateway_service_address_and_broadcast(ranges: NodeRanges):
+    for offset in (0, names.GATEWAY_OFFSET, names.SERVICE_OFFSET, ranges.last + 1):
         texts = ranges.addresses(offset).text.split(",")
         with pytest.raises(ValueError, match="reserved"):
             ranges.offset_of(texts)
@@ -56,7 +56,9 @@ def test_the_bounds_leave_out_gateway_and_broadcast(ranges: NodeRanges):
         (["10.0.0.5", "fd00::6"], "offsets differ"),
         (["10.0.1.5", "fd00::5"], "10.0.1.5 is not in"),
         (["10.0.0.5", "10.0.0.6"], "second IPv4"),
-        (["10.0.0.1", "fd00::1"], "reserved"),
+        (["10.0.0.1", "fd00::1"], r"offset 1 is reserved \(the gateway's\); pods have 3 to 254"),
+        (["10.0.0.2", "fd00::2"], r"offset 2 is reserved \(the node's service address\)"),
+        (["10.0.0.255", "fd00::ff"], "offset 255 is reserved; pods"),
         (["ten"], "ten"),
         ([], "one address each"),
     ],
@@ -74,8 +76,27 @@ def test_addresses_that_no_pod_may_have(addresses: list[str], reason: str):
         ([], "at least one"),
         (["10.0.0.1/24"], "host bits"),
         (["10.0.0.0/31"], "too small"),
+        (["10.0.0.0/30"], "too small"),
+        (["10.0.0.0/24", "fd00::/126"], "too small"),
     ],
 )
 def test_ranges_that_no_node_may_have(cidrs: list[str], reason: str):
     with pytest.raises(ValueError, match=reason):
         NodeRanges.of(cidrs)
+
+
+def test_the_smallest_range_has_room_for_pods():
+    ranges = NodeRanges.of(["10.0.0.0/29"])
+    assert [ranges.addresses(o).text for o in range(ranges.first, ranges.last + 1)] == [
+        "10.0.0.3",
+        "10.0.0.4",
+        "10.0.0.5",
+        "10.0.0.6",
+    ]
+    assert (ranges.gateway.text, ranges.service.text) == ("10.0.0.1", "10.0.0.2")
+
+
+def test_what_overlaps_or_repeats_is_one():
+    texts = ["fd00::/64", "10.0.0.0/16", "10.0.3.0/24", "10.0.0.0/16", "10.9.0.0/16", "fd00::/48"]
+    found = collapsed(ip_network(text) for text in texts)
+    assert [str(n) for n in found] == ["10.0.0.0/16", "10.9.0.0/16", "fd00::/48"]
