@@ -14,11 +14,13 @@ from typing import Final, TypeAlias
 import msgspec
 
 from ovsnet.api import (
+    ENDPOINT_SLICE,
     KINDS,
     NAMESPACE,
     NETWORK_POLICY,
     NODE,
     POD,
+    SERVICE,
     AnyKind,
     Changed,
     Deleted,
@@ -29,12 +31,12 @@ from ovsnet.api import (
     Synced,
 )
 from ovsnet.controller.belief import Refusal
+from ovsnet.controller.intake import take, take_all
 from ovsnet.controller.network import Deltas, Network
 from ovsnet.controller.notices import Acknowledged, Admitted, Lost, Outcome, PortsChanged
 from ovsnet.controller.openflow.events import Event as SwitchEvent
 from ovsnet.controller.reports import Settled, objection
 from ovsnet.controller.switchboard import Switchboard
-from ovsnet.model import Namespace, NetworkPolicy, Node, Pod, PodRef, PolicyRef
 
 GRACE: Final = 1.0
 """Seconds for which a port may be refused before anybody is told: its pod's news may be on the
@@ -142,6 +144,8 @@ class Brain:
             POD.name: len(network.pods),
             NAMESPACE.name: len(network.namespaces),
             NETWORK_POLICY.name: len(network.policies),
+            SERVICE.name: len(network.board.services),
+            ENDPOINT_SLICE.name: len(network.board.slices),
         }
 
     @property
@@ -182,7 +186,7 @@ class Brain:
             case Synced(kind):
                 return self._synced(event, kind, now)
             case Changed() | Deleted():
-                return self._objects_changed(event.kind, self._object_changed(event), now)
+                return self._objects_changed(event.kind, take(self._network, event), now)
 
     def seen(self, event: SwitchEvent, now: float) -> list[Result]:
         """What an event of a switch leads to."""
@@ -227,7 +231,7 @@ class Brain:
     def _synced(self, event: Synced, kind: AnyKind, now: float) -> list[Result]:
         was_ready = self.ready
         self._note(kind, listed=True, stale_since=None, reason="")
-        deltas = self._all_objects(event)
+        deltas = take_all(self._network, event)
         if was_ready or not self.ready:
             results = self._objects_changed(kind, deltas, now)
             return results + self._let_in(now) if kind is NETWORK_POLICY else results
@@ -243,45 +247,6 @@ class Brain:
         """Let in the pods that waited while policies may have changed unheard."""
         self._open_at = 0.0
         return self._passed_on(self._network.close_to_newcomers(False), Cause.API, now)
-
-    def _all_objects(self, event: Synced) -> Deltas:
-        objects = event.objects.values()
-        if event.kind is NODE:
-            return self._network.set_nodes(o for o in objects if isinstance(o, Node))
-        if event.kind is POD:
-            return self._network.set_pods(o for o in objects if isinstance(o, Pod))
-        if event.kind is NETWORK_POLICY:
-            return self._network.set_policies(o for o in objects if isinstance(o, NetworkPolicy))
-        return self._network.set_namespaces(o for o in objects if isinstance(o, Namespace))
-
-    def _object_changed(self, event: Changed | Deleted) -> Deltas:
-        return self._changed(event) if isinstance(event, Changed) else self._deleted(event)
-
-    def _changed(self, event: Changed) -> Deltas:
-        match event.object:
-            case Node() as node:
-                return self._network.put_node(node)
-            case Pod() as pod:
-                return self._network.put_pod(pod)
-            case Namespace() as namespace:
-                return self._network.put_namespace(namespace)
-            case NetworkPolicy() as policy:
-                return self._network.put_policy(policy)
-            case _:
-                return {}
-
-    def _deleted(self, event: Deleted) -> Deltas:
-        match event:
-            case Deleted(kind, key) if kind is NODE:
-                return self._network.drop_node(str(key))
-            case Deleted(kind, (namespace, name), uid) if kind is POD:
-                return self._network.drop_pod(PodRef(namespace, name), uid)
-            case Deleted(kind, (namespace, name), uid) if kind is NETWORK_POLICY:
-                return self._network.drop_policy(PolicyRef(namespace, name), uid)
-            case Deleted(kind, key) if kind is NAMESPACE:
-                return self._network.drop_namespace(str(key))
-            case _:
-                return {}
 
     def distrust(self, now: float) -> None:
         """A fault may have left something undone: compare what switches have with the desired."""

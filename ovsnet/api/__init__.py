@@ -21,7 +21,7 @@ from ovsnet.api.remark import Remark, Subject
 from ovsnet.api.service import SERVICE
 from ovsnet.api.watch import Watch, watch_node
 
-KINDS: tuple[AnyKind, ...] = (NODE, NAMESPACE, POD, NETWORK_POLICY)
+KINDS: tuple[AnyKind, ...] = (NODE, NAMESPACE, POD, NETWORK_POLICY, SERVICE, ENDPOINT_SLICE)
 """Every kind that the network watches."""
 
 __all__ = [
