@@ -14,6 +14,8 @@ import msgspec
 from ovsnet import names
 from ovsnet.cni.ranges import NodeRanges
 
+_LAST_PORT = 65535
+
 
 class ConfigError(Exception):
     """The file cannot be read, or an option in it is wrong; the text names it."""
@@ -37,6 +39,18 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     cluster_cidrs: Annotated[
         tuple[str, ...], _option("Ranges of all pods of the cluster; what the node routes there.")
     ] = ("10.244.0.0/16", "fd00:10:244::/56")
+    services: Annotated[
+        tuple[str, ...],
+        _option("Ranges of the cluster's service addresses; the node routes them into its switch."),
+    ] = ("10.96.0.0/12", "fd00:10:96::/112")
+    external: Annotated[
+        tuple[str, ...],
+        _option("Further ranges that are services': load balancers' and external addresses."),
+    ] = ()
+    node_ports: Annotated[
+        str,
+        _option("First and last port of node ports, which go to the switch; `none`: none do."),
+    ] = f"{names.NODE_PORTS[0]}-{names.NODE_PORTS[1]}"
     controllers: Annotated[
         tuple[str, ...], _option("Targets of the controllers, as in tcp:192.0.2.1:6653.")
     ] = ("tcp:127.0.0.1:6653",)
@@ -106,6 +120,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         if self.pod_cidrs:
             NodeRanges.of(self.pod_cidrs)
         networks(self.cluster_cidrs)
+        for option in ("services", "external"):
+            _check_service_ranges(option, getattr(self, option))
+        redirected = self.redirected_ports
+        if self.tunnel and redirected and redirected[0] <= self.tunnel_port <= redirected[1]:
+            raise ValueError(
+                f"node_ports: {self.node_ports!r} holds tunnel_port {self.tunnel_port}, which must"
+                " stay the overlay's"
+            )
         for target in self.controllers:
             if target.split(":", 1)[0] not in {"tcp", "ssl", "unix"}:
                 raise ValueError(f"controllers: {target!r}; expected tcp:ADDRESS:PORT or the like")
@@ -127,6 +149,28 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return networks(self.cluster_cidrs)
 
     @property
+    def service_ranges(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """All ranges whose addresses are services': the cluster's own and external ones."""
+        return networks((*self.services, *self.external))
+
+    @property
+    def redirected_ports(self) -> tuple[int, int] | None:
+        """First and last node port, None if none are redirected.
+
+        Raises:
+            ValueError: `node_ports` is neither such a range nor `none`.
+        """
+        if self.node_ports in {"", "none"}:
+            return None
+        first, separator, last = self.node_ports.partition("-")
+        numeric = all(part.isascii() and part.isdecimal() for part in (first, last))
+        if not separator or not numeric or not 1 <= int(first) <= int(last) <= _LAST_PORT:
+            raise ValueError(
+                f"node_ports: {self.node_ports!r}; expected FIRST-LAST, as in 30000-32767, or none"
+            )
+        return int(first), int(last)
+
+    @property
     def patience(self) -> float:
         """Seconds that the plugin waits for the agent: longer than an ADD and its undo take."""
         return self.deadline + 15.0
@@ -139,6 +183,19 @@ def networks(texts: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
         ValueError: one is no range.
     """
     return tuple(ip_network(text) for text in texts)
+
+
+def _check_service_ranges(option: str, texts: tuple[str, ...]) -> None:
+    """See that these can be routed into the switch without cutting the node off from all else."""
+    for text in texts:
+        try:
+            network = ip_network(text)
+        except ValueError as error:
+            raise ValueError(f"{option}: {error}") from None
+        if network.prefixlen == 0:
+            raise ValueError(f"{option}: {text} is everything; expected a range of services")
+        if network.is_loopback or network.is_link_local or network.is_multicast:
+            raise ValueError(f"{option}: {text} has no addresses that are routed")
 
 
 def load(path: Path) -> Config:

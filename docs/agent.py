@@ -74,6 +74,12 @@ Some of these belong together with settings elsewhere:
 
 - `cluster_cidrs` must be the ranges that kube-controller-manager gives nodes' podCIDRs out of
   (`--cluster-cidr`). What is outside of them is masqueraded.
+- `services` must be kube-apiserver's `--service-cluster-ip-range`, `node_ports` its
+  `--service-node-port-range`. Every packet for one of the node's addresses and a port of that range
+  goes to the switch, whether there is such a service or not: the node's own daemons and host ports of
+  pods cannot be reached there.
+- `external` is for addresses that others send to the nodes: those of load balancers, and `externalIPs`.
+  Pods reach all of these with or without it, nodes and the world only what lies in it.
 - `agents_urls` are where the agent reports which flows are in effect and is asked for its node's
   live connections. A controller believes it only if it speaks from one of the node's own addresses.
   With none, `ovsnet status` shows nothing of this node as settled.
