@@ -60,10 +60,10 @@ pods = st.builds(
     st.sampled_from([False, False, False, False, True]),
 )
 macs = st.one_of(
-    st.sampled_from([host_mac(IPv4Address(f"10.0.1.{h}")) for h in (2, 3, 4, 254)]),
+    st.sampled_from([host_mac(IPv4Address(f"10.0.1.{h}")) for h in (3, 4, 5, 254)]),
     st.sampled_from(
-        [host_mac(IPv4Address(f"10.0.{r}.{h}")) for r in (1, 2, 3) for h in (1, 3, 255)]
-        + [host_mac(2), host_mac(3), "02:00:00:00:00:01"]
+        [host_mac(IPv4Address(f"10.0.{r}.{h}")) for r in (1, 2, 3) for h in (1, 2, 3, 255)]
+        + [host_mac(2), host_mac(3), host_mac(4), "02:00:00:00:00:01"]
     ),
 )
 pod_port_names = st.builds(
@@ -82,7 +82,7 @@ port_nodes = st.sampled_from(("node-1", "node-1", *NODES))
 
 USUAL_PODS = [Pod(r.namespace, r.name, "a", node="node-1", phase=Phase.RUNNING) for r in PODS]
 USUAL_PORTS = frozenset(
-    Port(i + 3, port_name(p.namespace, p.name, p.uid), host_mac(IPv4Address(f"10.0.1.{i + 2}")))
+    Port(i + 3, port_name(p.namespace, p.name, p.uid), host_mac(IPv4Address(f"10.0.1.{i + 3}")))
     for i, p in enumerate(USUAL_PODS[:2])
 )
 """Where most sequences of events begin: three nodes, three pods on the first, ports of two."""

@@ -77,7 +77,7 @@ def pod(
     text: str = "",
     *,
     node: int = 1,
-    host: int | None = 2,
+    host: int | None = 3,
     ports: Iterable[str] = (),
     host_network: bool = False,
     phase: Phase = Phase.RUNNING,

@@ -16,7 +16,7 @@ from ovsnet.policy.world import World, in_network, node_addresses
 NODES = [node(1), node(2)]
 SPACES = [namespace("shop", "team=a"), namespace("bank", "team=b"), namespace("lab")]
 PODS = [
-    pod("shop/web", "app=web; tier=front", node=1, host=2, ports=["http=8080", "dns=53/UDP"]),
+    pod("shop/web", "app=web; tier=front", node=1, host=7, ports=["http=8080", "dns=53/UDP"]),
     pod("shop/db", "app=db", node=1, host=3, ports=["http=5432", "dns=80/TCP"]),
     pod("shop/far", "app=web; tier=back", node=2, host=4, ports=["http=80"]),
     pod("bank/web", "app=web", node=2, host=5, ports=["http=8080/UDP", "dns=80/UDP"]),

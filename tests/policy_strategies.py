@@ -30,6 +30,7 @@ from ovsnet.model import (
     Requirement,
     Selector,
 )
+from ovsnet.names import FIRST_POD_OFFSET
 from ovsnet.policy.evaluate import Traffic
 from ovsnet.policy.rules import NUMBERS
 from ovsnet.policy.world import NodeName, World, addresses, in_network
@@ -59,7 +60,7 @@ PORT_SETS = (
 """What pods declare: numbers that differ under one name, protocols that differ, a name twice."""
 
 MOST_PODS = 8
-FIRST_HOST = 2
+FIRST_HOST = FIRST_POD_OFFSET
 
 _NUMBERS = (53, 80, 443, 5353, 8000, 8080)
 _RANGES = ((1, 65535), (53, 80), (80, 80), (79, 443), (8000, 8079), (8000, 8080), (1024, 65535))
@@ -197,7 +198,9 @@ def _pods(draw, number, node_count, spaces, shared_addresses):
 
 
 def _networks():
-    """Networks for ipBlocks: of everything, pods, ranges, gateways, nodes and the outside."""
+    """Networks for ipBlocks: of everything, pods, ranges, nodes by all of their addresses, and the
+    outside.
+    """
     wide = (
         *("0.0.0.0/0", "10.244.0.0/16", "172.18.0.0/16", "203.0.113.0/24", "203.0.113.128/25"),
         *("::/0", "fd00:10:244::/48", "fd00:172:18::/64", "2001:db8::/32", "2001:db8::/48"),
@@ -210,7 +213,7 @@ def _networks():
         for half in ip_network((r.network_address, r.max_prefixlen - 3)).subnets()
     ]
     single = [
-        *(r[1] for r in ranges),
+        *(r[own] for r in ranges for own in range(1, FIRST_HOST)),
         *(a for n in NODES for a in n.addresses),
         *OUTSIDE,
         *(r[host] for r in ranges for host in range(FIRST_HOST, FIRST_HOST + 4)),

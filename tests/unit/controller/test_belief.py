@@ -83,7 +83,8 @@ def test_the_pod_must_be_alive_and_of_this_node(pod: Pod, reason: Reason) -> Non
     [
         ("10.244.1.0", False),
         ("10.244.1.1", False),
-        ("10.244.1.2", True),
+        ("10.244.1.2", False),
+        ("10.244.1.3", True),
         ("10.244.1.254", True),
         ("10.244.1.255", False),
         ("10.244.2.5", False),
@@ -103,7 +104,7 @@ def test_in_an_ipv6_only_node_the_mac_carries_the_host_offset() -> None:
     endpoint = found.endpoints[WEB.ref]
     assert endpoint.addresses == (ip_address("fd00:10:244:1::9"),)
     assert endpoint.mac == "0a:58:00:00:00:09"
-    for offset in (0, 1):
+    for offset in (0, 1, 2):
         taken = beliefs(Port(7, port(WEB).name, host_mac(offset)), node=SHORT)
         assert reasons(taken) == {7: Reason.OUT_OF_RANGE}
 

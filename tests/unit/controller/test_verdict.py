@@ -237,7 +237,7 @@ def test_an_address_that_no_pod_has():
 
 def test_ends_of_different_families():
     only4 = msgspec.structs.replace(node(3), pod_cidrs=node(3).pod_cidrs[:1])
-    four = msgspec.structs.replace(pod("shop/four", node=3), addresses=(ip_address("10.244.3.2"),))
+    four = msgspec.structs.replace(pod("shop/four", node=3), addresses=(ip_address("10.244.3.9"),))
     world = World.of(SPACES, [*PODS, four], [*NODES[:2], only4], ())
     found = Court(world)
     assert [a.family for a in found.why("shop/web", "shop/four", port=80).answers] == ["IPv4"]

@@ -13,10 +13,10 @@ from ovsnet.model import NetworkPolicy, Protocol
 from ovsnet.names import ROUTER_MAC, TUNNEL_KEY, TUNNEL_REPLY_KEY, pod_mac
 from ovsnet.policy.world import World
 
-A, B = "10.244.1.2", "10.244.2.3"
+A, B = "10.244.1.4", "10.244.2.3"
 PORT = 7946
 NODES = [node(1), node(2)]
-PODS = [pod("shop/a", "app=a", node=1, host=2), pod("shop/b", "app=b", node=2, host=3)]
+PODS = [pod("shop/a", "app=a", node=1, host=4), pod("shop/b", "app=b", node=2, host=3)]
 DENY_INGRESS = [policy("shop/p", ingress=[])]
 DENY_EGRESS = [policy("shop/p", egress=[])]
 ONLY_A_CALLS = [

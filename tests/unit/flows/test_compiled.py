@@ -11,7 +11,7 @@ from ovsnet.flows.fields import Field
 from ovsnet.flows.flow import Conjunction, Flow, Goto, Match, OwnerKind
 from ovsnet.flows.registers import REGISTERS
 from ovsnet.model import Node, Phase, Pod
-from ovsnet.names import Table, host_mac, port_name
+from ovsnet.names import FIRST_POD_OFFSET, Table, host_mac, port_name
 
 V4 = [ip_network(f"10.244.{i}.0/24") for i in range(3)]
 V6 = [ip_network(f"fd00:10:244:{i}::/64") for i in range(3)]
@@ -42,7 +42,11 @@ def compiled(families: str, pods_per_node: int = 3) -> dict[str, list[Flow]]:
         network.set_ports(
             node.name,
             [
-                Port(10 + i, port_name(p.namespace, p.name, p.uid), host_mac(first + 2 + i))
+                Port(
+                    10 + i,
+                    port_name(p.namespace, p.name, p.uid),
+                    host_mac(first + FIRST_POD_OFFSET + i),
+                )
                 for i, p in enumerate(pods)
             ],
         )

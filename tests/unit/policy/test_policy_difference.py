@@ -18,7 +18,7 @@ from ovsnet.policy.world import World, node_addresses, parties
 
 NODES = (node(1), node(2))
 NAMESPACES = (namespace("shop", "team=a"), namespace("bank", "team=b"))
-WEB = pod("shop/web", "app=web", node=1, host=2)
+WEB = pod("shop/web", "app=web", node=1, host=4)
 DB = pod("shop/db", "app=db", node=2, host=3, ports=["sql=5432"])
 TELLER = pod("bank/teller", "app=teller", node=2, host=5, ports=["sql=3306"])
 PODS = (WEB, DB, TELLER)
@@ -127,7 +127,7 @@ def test_pods_of_equal_labels_in_different_namespaces_are_told_apart():
 
 @pytest.mark.parametrize("direction", ["ingress", "egress"])
 def test_pairs_are_put_together_to_the_fewest_changes(direction):
-    pods = [pod(f"shop/{name}", f"app={name}", host=n) for n, name in enumerate("ab123", 2)]
+    pods = [pod(f"shop/{name}", f"app={name}", host=n) for n, name in enumerate("ab123", 3)]
 
     def policies(*rules_of_a_and_b):
         return [
@@ -167,7 +167,7 @@ def test_a_block_that_holds_pods_is_about_them_by_name():
     assert lines(found.allowed) == {
         f"bank/teller shop/web 10.244.0.0/16 > shop/db v4: {EVERYTHING}"
     }
-    single = [rule([block("10.244.1.2/32")])]
+    single = [rule([block("10.244.1.4/32")])]
     found = difference(
         cluster(policy("shop/db", "app=db", ingress=[])),
         cluster(policy("shop/db", "app=db", ingress=single)),

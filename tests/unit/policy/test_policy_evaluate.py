@@ -28,7 +28,7 @@ ANYTHING = (rule(),)
 NOTHING = ()
 NODES = (node(1), node(2))
 NAMESPACES = (namespace("shop", "team=a"), namespace("bank", "team=b"))
-WEB = pod("shop/web", "app=web", node=1, host=2)
+WEB = pod("shop/web", "app=web", node=1, host=6)
 DB = pod("shop/db", "app=db", node=2, host=3)
 CACHE = pod("shop/cache", "app=cache", node=1, host=4)
 TELLER = pod("bank/teller", "app=web", node=2, host=5)
@@ -174,7 +174,7 @@ def test_a_policy_in_a_namespace_that_is_not_known_isolates_its_pods_all_the_sam
 
 def test_the_example_of_the_documentation():
     pods = [
-        pod("default/db", "role=db", node=1, host=2),
+        pod("default/db", "role=db", node=1, host=7),
         pod("default/front", "role=frontend", node=2, host=3),
         pod("default/other", "role=other", node=2, host=4),
         pod("project/any", "", node=2, host=5),
@@ -320,7 +320,7 @@ def test_a_pod_without_an_address_is_selected_and_takes_part_in_no_traffic():
 
 
 def test_an_address_that_two_pods_claim_is_allowed_what_both_are_allowed():
-    twin = pod("shop/twin", "app=twin", node=1, host=2)
+    twin = pod("shop/twin", "app=twin", node=1, host=6)
     pods = [WEB, twin, DB, TELLER]
     to_web = policy("shop/in", "app=web", ingress=[rule([peer(None, "team=b")])])
     to_twin = policy("shop/in-twin", "app=twin", ingress=[rule([peer("app=db")])])
@@ -333,7 +333,7 @@ def test_an_address_that_two_pods_claim_is_allowed_what_both_are_allowed():
 
 
 def test_an_address_that_two_pods_claim_is_a_peer_only_where_both_are():
-    twin = pod("shop/twin", "app=twin", node=1, host=2)
+    twin = pod("shop/twin", "app=twin", node=1, host=6)
     pods = [WEB, twin, DB]
     one = policy("shop/db", "app=db", ingress=[rule([peer("app=web")])])
     both = policy("shop/db", "app=db", ingress=[rule([peer("app=web")]), rule([peer("app=twin")])])
@@ -405,8 +405,8 @@ def test_the_addresses_of_ends():
         for family in (4, 6)
     }
     assert texts == {
-        ("shop/web", 4): ("10.244.1.2",),
-        ("shop/web", 6): ("fd00:10:244:1::2",),
+        ("shop/web", 4): ("10.244.1.6",),
+        ("shop/web", 6): ("fd00:10:244:1::6",),
         ("shop/agent", 4): ("172.18.0.1",),
         ("shop/agent", 6): ("fd00:172:18::1",),
         ("node/node-1", 4): ("10.244.1.1", "172.18.0.1"),

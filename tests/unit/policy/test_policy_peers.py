@@ -10,7 +10,7 @@ from ovsnet.policy.world import World
 NODES = (node(1), node(2))
 NAMESPACES = (namespace("shop", "team=a"), namespace("bank", "team=b"), namespace("lab", "team=b"))
 PODS = (
-    pod("shop/hub", "app=hub", node=1, host=2),
+    pod("shop/hub", "app=hub", node=1, host=8),
     pod("shop/web", "app=web", node=2, host=3),
     pod("shop/db", "app=db", node=2, host=4),
     pod("bank/web", "app=web", node=2, host=5),

@@ -8,7 +8,7 @@ from ovsnet.model import Protocol
 from ovsnet.policy.world import World
 
 NODES = (node(1), node(2))
-CLIENT = pod("shop/client", "app=client", node=1, host=2)
+CLIENT = pod("shop/client", "app=client", node=1, host=6)
 OLD = pod("shop/old", "app=web", node=2, host=3, ports=["x=99", "http=8080", "dns=53/UDP"])
 NEW = pod(
     "shop/new", "app=web", node=2, host=4, ports=["http=80", "http=81/UDP", "dns=5353/UDP", "s=7"]
@@ -93,7 +93,7 @@ def test_a_named_port_means_none_where_nobody_declares_it(direction):
 
 
 def test_a_named_port_never_means_the_ports_of_the_pod_that_sends():
-    sender = pod("shop/client", "app=client", host=2, ports=["http=8080"])
+    sender = pod("shop/client", "app=client", host=6, ports=["http=8080"])
     one = policy("shop/ports", "app=client", egress=[rule(EVERYBODY, [port("http")])])
     world = World.of([namespace("shop")], [sender, NEW, BARE], NODES, [one])
     assert not reaches(world, "shop/client", "shop/bare", 8080)

@@ -19,7 +19,7 @@ from ovsnet.sandbox.demo.reachability import Mesh, NodeSite, OutsideSite, Result
 
 
 def pod(name: str, node: str, number: int, host: bool = False) -> Pod:
-    addresses = (f"10.244.{number}.2", f"fd00:{number}::2")
+    addresses = (f"10.244.{number}.3", f"fd00:{number}::3")
     return Pod("shop", name, "app", node, host, addresses, (80,), Path(f"/run/netns/{name}"))
 
 
@@ -57,9 +57,9 @@ def test_every_kind_of_way_in_both_families() -> None:
 
 def test_who_must_be_seen_on_which_way() -> None:
     seen = {way.kind: way.seen for way in WAYS if way.family == 4}
-    assert seen["pod to pod, same node"] == seen["pod to pod, other node"] == "10.244.1.2"
+    assert seen["pod to pod, same node"] == seen["pod to pod, other node"] == "10.244.1.3"
     assert seen["node to own pod"] == "10.244.1.1"
-    assert seen["pod to own node"] == "10.244.1.2"
+    assert seen["pod to own node"] == "10.244.1.3"
     assert seen["pod to other node"] == seen["pod to outside"] == "172.18.0.1"
 
 

@@ -102,7 +102,7 @@ def node_item(name: str, ready: str = "True") -> dict[str, object]:
 POD_ITEM = {
     "metadata": {"namespace": "shop", "name": "web-0"},
     "spec": {"nodeName": "node1"},
-    "status": {"phase": "Running", "podIPs": [{"ip": "10.244.0.2"}]},
+    "status": {"phase": "Running", "podIPs": [{"ip": "10.244.0.3"}]},
 }
 RUNS = ProcessHealth("agent-node1", 5, alive=True)
 
@@ -113,7 +113,7 @@ def test_health(layout: Layout) -> None:
     well = health.assess(current, [RUNS], nodes, [POD_ITEM])
     assert well.healthy
     assert [(n.name, n.pods, n.running) for n in well.nodes] == [("node1", 1, 1), ("node2", 0, 0)]
-    assert well.pods[0].addresses == ("10.244.0.2",)
+    assert well.pods[0].addresses == ("10.244.0.3",)
 
     ended = msgspec.structs.replace(RUNS, alive=False)
     assert not health.assess(current, [ended], nodes, []).healthy
