@@ -93,7 +93,7 @@ SAID = Register(
 )
 FOR_NODE = Register(
     "for-node",
-    "1: the packet is for the node itself, or for its service address",
+    "1: the packet is for the node itself, or for its node port address",
     Subfield(Field.REG0, 12, 1),
 )
 NATTED = Register(

@@ -51,6 +51,7 @@ from ovsnet.names import (
     GATEWAY_OFFSET,
     GATEWAY_OFPORT,
     HEALTHY_PORT,
+    NODE_PORT_OFFSET,
     POLICY_ZONE,
     REFUSER_MAC,
     SERVICE_OFFSET,
@@ -68,17 +69,19 @@ _FROM_HOST = in_port(GATEWAY_OFPORT)
 
 
 class Leg(msgspec.Struct, frozen=True):
-    """A node's addresses on the pod network, of one family: what its gateway has, and the one that
-    it has for services.
+    """A node's addresses on the pod network, of one family: that of its gateway, the one that
+    services' connections seem to come from, and the one that it sends calls of node ports to.
     """
 
     gateway: IPAddress
     service: IPAddress
+    node_port: IPAddress
 
 
 def legs(node: Node) -> tuple[Leg, ...]:
-    """A node's addresses on the pod network, one pair for each of its ranges."""
-    return tuple(Leg(r[GATEWAY_OFFSET], r[SERVICE_OFFSET]) for r in node.pod_cidrs)
+    """A node's addresses on the pod network, for each of its ranges."""
+    offsets = (GATEWAY_OFFSET, SERVICE_OFFSET, NODE_PORT_OFFSET)
+    return tuple(Leg(*(network[offset] for offset in offsets)) for network in node.pod_cidrs)
 
 
 def healthy(version: int) -> EndpointSet:
@@ -101,10 +104,10 @@ def serving(node: Node) -> Iterator[Flow]:
     yield from answers()
     yield from out_of_any_port()
     own = legs(node)
-    yield from for_the_node((*node.addresses, *(leg.service for leg in own)))
+    yield from for_the_node((*node.addresses, *(leg.node_port for leg in own)))
     yield from from_the_node((*node.addresses, *(leg.gateway for leg in own)))
     for leg in own:
-        yield called_otherwise(leg.service)
+        yield called_otherwise(leg.node_port)
         yield from health_checks(leg)
         yield from from_host_to_host(leg)
     for network in node.pod_cidrs:
@@ -114,7 +117,7 @@ def serving(node: Node) -> Iterator[Flow]:
 
 
 def for_the_node(addresses: Iterable[IPAddress]) -> Iterator[Flow]:
-    """Packets to one of the node's own addresses, or to its service address, where the node itself
+    """Packets to one of the node's own addresses, or to its node port address, where the node itself
     sends what comes for node ports: they may be for a node port.
     """
     for address in addresses:

@@ -72,9 +72,15 @@ GATEWAY_OFFSET = 1
 """Host offset of the gateway's address in each of a node's pod ranges."""
 
 SERVICE_OFFSET = 2
-"""Host offset of the service address in each of a node's pod ranges. No interface has it. It is
-where the node sends what comes for its node ports, and where services' connections seem to come
-from whose true source would not lead the answers back through the switch.
+"""Host offset of the service address in each of a node's pod ranges. No interface has it: services'
+connections seem to come from there whose true source would not lead the answers back through the
+switch.
+"""
+
+NODE_PORT_OFFSET = -1
+"""Host offset of the node port address in each of a node's pod ranges: the last one. No interface
+has it: the node sends there what comes for its node ports. It is another one than the service
+address, or an answer to that could be taken for a call of a node port.
 """
 
 FIRST_POD_OFFSET = SERVICE_OFFSET + 1
