@@ -143,9 +143,11 @@ class NodeRanges:
         return self.addresses(names.GATEWAY_OFFSET)
 
     @property
-    def service(self) -> Addresses:
-        """Where the node sends what comes for its node ports; see `names.SERVICE_OFFSET`."""
-        return self.addresses(names.SERVICE_OFFSET)
+    def node_port(self) -> Addresses:
+        """Where the node sends what comes for its node ports (not the service address, which only
+        the switch uses); see `names.NODE_PORT_OFFSET`.
+        """
+        return self.addresses(names.NODE_PORT_OFFSET)
 
     def offset_of(self, addresses: Iterable[str]) -> int:
         """The one host offset at which these addresses lie, which must be one of each family.

@@ -117,8 +117,8 @@ def serving(node: Node) -> Iterator[Flow]:
 
 
 def for_the_node(addresses: Iterable[IPAddress]) -> Iterator[Flow]:
-    """Packets to one of the node's own addresses, or to its node port address, where the node itself
-    sends what comes for node ports: they may be for a node port.
+    """Packets to one of the node's own addresses, or to its node port address, where the node
+    itself sends what comes for node ports: they may be for a node port.
     """
     for address in addresses:
         actions = (FOR_NODE.set(1), Goto(Table.SERVICE))
