@@ -93,7 +93,7 @@ def test_the_smallest_range_has_room_for_pods():
         "10.0.0.5",
         "10.0.0.6",
     ]
-    assert (ranges.gateway.text, ranges.service.text) == ("10.0.0.1", "10.0.0.2")
+    assert (ranges.gateway.text, ranges.node_port.text) == ("10.0.0.1", "10.0.0.7")
 
 
 def test_what_overlaps_or_repeats_is_one():
