@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from ovsnet.model import IPAddress, Service, ServicePort, ServiceRef
+from ovsnet.model import IPAddress, ServicePort, ServiceRef
 from ovsnet.services.claims import Claim, Face, Spot, holder, owner
 from ovsnet.services.selection import candidates, everywhere, healthy, here, usable
 from ovsnet.services.world import (
@@ -151,7 +151,7 @@ def _outcome(world: World, claim: Claim, client: Client) -> Outcome:
     if claim.port is None:
         well = healthy(world, service, client.node, family)
         return HealthChecked(service.ref, OK if well else UNAVAILABLE)
-    if claim.face is Face.LOAD_BALANCER and not _admitted(service, client):
+    if not _admitted(claim, client):
         return Dropped(service.ref, Reason.SOURCE_RANGES)
     known = candidates(world, service, claim.port, family)
     if not usable(known):
@@ -174,12 +174,15 @@ def _outcome(world: World, claim: Claim, client: Client) -> Outcome:
     )
 
 
-def _admitted(service: Service, client: Client) -> bool:
+def _admitted(claim: Claim, client: Client) -> bool:
     """Source ranges (`loadBalancerSourceRanges`) hold for everybody who calls a load balancer's
-    address, from wherever. Whoever is in none of them is kept out; so are all clients of a family
-    that has no range, where kube-proxy lets all of them in.
+    address, from wherever, and for no other face. Whoever is in none of them is kept out; so are
+    all clients of a family that has no range, where kube-proxy lets all of them in.
     """
-    return service.sources is None or any(client.address in r for r in service.sources)
+    sources = claim.service.sources
+    if sources is None or claim.face is not Face.LOAD_BALANCER:
+        return True
+    return any(client.address in network for network in sources)
 
 
 def _only_here(claim: Claim, client: Client) -> bool:
