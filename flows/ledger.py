@@ -56,7 +56,8 @@ class Conflict(msgspec.Struct, frozen=True, order=True):
 
 class Ledger:
     """The desired flows of one node: its own, and those of all `commons` that are not about itself
-    (that is, owned by `itself`). No key may be in two of them, or in one and its own.
+    (that is, owned by `itself`). No key may be in two of them, or in one and its own; but a flow of
+    its own may have the key of one about itself.
 
     `fingerprint` maps a flow to 64 bits that depend on all of it and on nothing else; the digest
     is their sum, so that one flow's change costs one flow's work.
@@ -247,21 +248,25 @@ class _Together(Mapping[FlowKey, Flow]):
     def __init__(
         self, own: Mapping[FlowKey, Flow], commons: tuple[Commons, ...], itself: Owner
     ) -> None:
-        self._all = (own, *(each.flows for each in commons))
+        self._own = own
+        self._shared = tuple(each.flows for each in commons)
         about_itself = (flow.key for each in commons for flow in each.flows_of(itself))
         self._left_out = frozenset(about_itself)
 
     def __getitem__(self, key: FlowKey) -> Flow:
+        flow = self._own.get(key)
+        if flow is not None:
+            return flow
         if key not in self._left_out:
-            for flows in self._all:
+            for flows in self._shared:
                 flow = flows.get(key)
                 if flow is not None:
                     return flow
         raise KeyError(key)
 
     def __iter__(self) -> Iterator[FlowKey]:
-        keys = chain.from_iterable(self._all)
-        return (key for key in keys if key not in self._left_out) if self._left_out else keys
+        shared = chain.from_iterable(self._shared)
+        return chain(self._own, (key for key in shared if key not in self._left_out))
 
     def __len__(self) -> int:
-        return sum(map(len, self._all)) - len(self._left_out)
+        return len(self._own) + sum(map(len, self._shared)) - len(self._left_out)

@@ -132,6 +132,25 @@ def test_the_commons_without_the_block_about_itself_are_part_of_a_ledger() -> No
     assert set(ledger.owners) == {OWNERS[1]}
 
 
+def test_a_nodes_own_flow_may_stand_where_others_have_one_about_it() -> None:
+    """Others send packets for its range to it; it drops those that no pod of its own is for."""
+    commons = Commons(fingerprint)
+    towards = Flow(Table.ROUTE, 1, (Term(Field.IN_PORT, 1),), (Goto(Table.OUTPUT),))
+    other = Flow(Table.ROUTE, 1, (Term(Field.IN_PORT, 2),), (Goto(Table.OUTPUT),))
+    about_it, about_other = block(OWNERS[0], [towards]), block(OWNERS[1], [other])
+    commons.update([about_it, about_other])
+    ledger = Ledger(fingerprint, (commons, Commons(fingerprint)), OWNERS[0])
+    own = block(OWNERS[2], [Flow(towards.table, towards.priority, towards.match)])
+    ledger.update([own])
+
+    wanted = {flow.key: flow for flow in (*own.flows, *about_other.flows)}
+    assert dict(ledger.flows) == wanted
+    assert len(ledger.flows) == 2
+    assert ledger.digest == sum(map(fingerprint, wanted.values()))
+    commons.update(gone=[OWNERS[0]])
+    assert dict(ledger.flows) == wanted
+
+
 def test_a_key_of_the_commons_that_changes_hands_is_written_and_not_deleted() -> None:
     commons = Commons(fingerprint)
     ledger = Ledger(fingerprint, (commons,), OWNERS[4])
