@@ -351,6 +351,7 @@ class Network:
             else:
                 deltas[name] = self._ledgers[name].follow(changes[self._channel.audience(node)])
         self._board.set_pod_ranges(r for node in present.values() for r in node.pod_cidrs)
+        self._board.set_node_addresses(a for node in present.values() for a in node.addresses)
         for name, delta in self._served().items():
             deltas[name] = deltas[name].then(delta) if name in deltas else delta
         self._refresh({ref for name in changed for ref in self._cluster.pods_on(name)})

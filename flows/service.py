@@ -36,7 +36,7 @@ from ovsnet.flows.flow import (
     match,
 )
 from ovsnet.flows.learnt import LEARNT_COOKIE, MOST_LEARNT
-from ovsnet.flows.priorities import BEFORE, ELSE, LAST, OTHERWISE, SOONER, USUAL
+from ovsnet.flows.priorities import BEFORE, ELSE, FIRST, LAST, OTHERWISE, SOONER, USUAL
 from ovsnet.flows.registers import (
     AFFINE,
     FOR_NODE,
@@ -50,7 +50,7 @@ from ovsnet.flows.registers import (
     SERVICE_LOW,
     Natted,
 )
-from ovsnet.flows.terms import IPV4, IPV6, ct_state, destination, source
+from ovsnet.flows.terms import FAMILIES, IPV4, IPV6, ct_state, destination, source
 from ovsnet.model import IPAddress, IPNetwork, Protocol
 from ovsnet.names import SERVICE_ZONE, Table
 
@@ -60,6 +60,7 @@ PORTS = {
     Protocol.SCTP: (IpProto.SCTP, Field.SCTP_DST),
 }
 _LOW = (1 << 32) - 1
+_ACK = 0x10
 _THROUGH_THE_TRACKER = Ct(SERVICE_ZONE, Table.SERVICE_STATE, nat=Nat())
 
 FORGET: tuple[SetField, ...] = (
@@ -293,8 +294,14 @@ def _remembering(called: EndpointSet, target: Target) -> Learn:
 
 def towards_endpoints() -> Iterator[Flow]:
     """Packets to services, after the tracker: those of connections that have an endpoint already
-    (also errors about them) are translated by now; others get one.
+    (also errors about them) are translated by now; others get one. Answers to connections that the
+    node itself began, from a port whose number is that of a node port, are for no service.
     """
+    untranslated = ct_state(CtState.TRK, CtState.DNAT)
+    answer = (Term(Field.IP_PROTO, IpProto.TCP), Term(Field.TCP_FLAGS, _ACK, _ACK))
+    for family in FAMILIES:
+        condition = match(untranslated, FOR_NODE.matches(1), family, *answer)
+        yield Flow(Table.SERVICE_STATE, FIRST, condition, (*FORGET, Goto(Table.CONNTRACK)))
     yield Flow(Table.SERVICE_STATE, BEFORE, match(ct_state(CtState.TRK | CtState.INV)))
     known = match(ct_state(CtState.TRK | CtState.DNAT, CtState.INV))
     onward = (*FORGET, NATTED.set(Natted.SERVED), Goto(Table.SOURCE_NAT))

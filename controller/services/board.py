@@ -73,7 +73,9 @@ class Board:
         self._objections: dict[ServiceRef, tuple[Objection, ...]] = {}
         self._on_nodes: dict[str, dict[ServiceRef, Block]] = {}
         self._shared: Counter[IPAddress | int] = Counter()
+        self._node_addresses: frozenset[IPAddress] = frozenset()
         self._dirty: set[ServiceRef] = set()
+        self._unsettled: set[IPAddress | int] = set()
         self._everywhere = Commons(fingerprint)
         self._zones: dict[str, Commons] = {}
 
@@ -177,20 +179,30 @@ class Board:
             self._pod_ranges = found
             self._dirty.update(self._services)
 
+    def set_node_addresses(self, addresses: Iterable[IPAddress]) -> None:
+        """These are all nodes' own addresses. A service may have one of them as well; what is not
+        for the service then stays the node's.
+        """
+        found = frozenset(addresses)
+        self._unsettled |= {a for a in found ^ self._node_addresses if a in self._shared}
+        self._node_addresses = found
+
     def take_changes(self) -> Changes:
         """What has changed since this was called last."""
         work = _Work()
+        work.shared, self._unsettled = frozenset(self._unsettled), set()
         for ref in sorted(self._dirty):
             self._settle(ref, work)
         self._dirty.clear()
         blocks, gone = work.everywhere
         for what in sorted(work.shared, key=str):
-            owner = _shared_owner(what)
-            if self._shared[what]:
-                blocks.append(_shared_block(what))
-            else:
+            if not self._shared[what]:
                 del self._shared[what]
-                gone.append(owner)
+                gone.append(_shared_owner(what))
+            elif what in self._node_addresses:
+                gone.append(_shared_owner(what))
+            else:
+                blocks.append(_shared_block(what))
         return Changes(
             self._everywhere.update(blocks, gone) if blocks or gone else [],
             {zone: self._zones[zone].update(*work.zones[zone]) for zone in work.zones},
@@ -290,7 +302,7 @@ class Board:
         self, slices: Iterable[EndpointSlice], port: ServicePort, version: int
     ) -> Iterator[tuple[Target, SliceEndpoint]]:
         """The endpoints of a port, with those numbers that the slices have for it."""
-        for part in slices:
+        for part in sorted(slices, key=_name):
             for each in part.ports:
                 if (each.name, each.protocol) == (port.name, port.protocol):
                     for endpoint in part.endpoints:
@@ -310,6 +322,10 @@ class Board:
 
     def _holder(self, entrance: Entrance) -> ServiceRef:
         return self._claims.holder(entrance.face)
+
+
+def _name(part: EndpointSlice) -> SliceRef:
+    return part.ref
 
 
 class _Work:

@@ -138,7 +138,7 @@ def _everywhere(
 def _versions(service: Service, entrance: Entrance) -> tuple[int, ...]:
     if entrance.face.address is not None:
         return (entrance.face.address.version,)
-    return VERSIONS if entrance.way is Way.HEALTH_CHECK else service.families
+    return service.families
 
 
 def _opened(service: Service, way: Way, door: Door, port: _Port) -> Iterator[Flow]:
@@ -183,6 +183,6 @@ def _on_node(
     if any(node in port.choice.healthy for port in ports):
         for entrance in doors:
             if entrance.way is Way.HEALTH_CHECK:
-                for version in VERSIONS:
+                for version in service.families:
                     door = Door(version, Protocol.TCP, entrance.face.port)
                     yield healthy_here(door, healthy(version))

@@ -19,8 +19,8 @@ class Way(IntEnum):
     """How a service is called: on which terms it is served depends on it."""
 
     CLUSTER = 0
-    EXTERNAL = 1
-    LOAD_BALANCER = 2
+    LOAD_BALANCER = 1
+    EXTERNAL = 2
     NODE_PORT = 3
     HEALTH_CHECK = 4
 
@@ -46,13 +46,16 @@ class Entrance(msgspec.Struct, frozen=True):
 
 
 def addresses(service: Service) -> Iterator[tuple[IPAddress, Way, str]]:
-    """A service's addresses, in which way each is used, and the field that names it."""
-    for address in service.addresses:
-        yield address, Way.CLUSTER, "spec.clusterIPs"
-    for address in service.external:
-        yield address, Way.EXTERNAL, "spec.externalIPs"
-    for address in service.load_balancer:
-        yield address, Way.LOAD_BALANCER, "status.loadBalancer.ingress"
+    """A service's addresses of its families, in which way each is used, and the field that names
+    it. Of an address that is used in several ways the first one counts: one of a load balancer
+    stays bound to its sources.
+    """
+    for found, way, field in (
+        (service.addresses, Way.CLUSTER, "spec.clusterIPs"),
+        (service.load_balancer, Way.LOAD_BALANCER, "status.loadBalancer.ingress"),
+        (service.external, Way.EXTERNAL, "spec.externalIPs"),
+    ):
+        yield from ((a, way, field) for a in found if a.version in service.families)
 
 
 def entrances(service: Service) -> tuple[Entrance, ...]:
@@ -73,7 +76,7 @@ def _all(service: Service) -> Iterator[Entrance]:
     for port in service.ports:
         if port.node_port:
             face = Face(port.protocol, port.node_port)
-            yield Entrance(face, Way.NODE_PORT, "spec.ports", port)
+            yield Entrance(face, Way.NODE_PORT, "spec.ports.nodePort", port)
     if service.health_check:
         face = Face(Protocol.TCP, service.health_check)
         yield Entrance(face, Way.HEALTH_CHECK, "spec.healthCheckNodePort")

@@ -36,8 +36,8 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 def candidates(found: Iterable[tuple[Target, SliceEndpoint]]) -> Candidates:
-    """Every endpoint once. Of an endpoint that several slices name, the one counts that says the
-    best of it.
+    """Every endpoint once. Of several slices that name it, the first one counts that says the best
+    of it.
     """
     best: dict[Target, SliceEndpoint] = {}
     for target, endpoint in found:
@@ -47,8 +47,8 @@ def candidates(found: Iterable[tuple[Target, SliceEndpoint]]) -> Candidates:
     return best
 
 
-def _standing(endpoint: SliceEndpoint) -> tuple[bool, bool, bool, SliceEndpoint]:
-    return endpoint.ready, endpoint.serving, not endpoint.terminating, endpoint
+def _standing(endpoint: SliceEndpoint) -> tuple[bool, bool]:
+    return endpoint.ready, endpoint.serving and endpoint.terminating
 
 
 def choose(found: Candidates) -> Choice:
