@@ -19,13 +19,13 @@ class Register(msgspec.Struct, frozen=True):
 
     def matches(self, value: int) -> Term:
         """The condition that these bits hold `value`."""
-        return term(self.bits.field, value << self.bits.offset, self._mask)
+        return term(self.bits.field, value << self.bits.offset, self.mask)
 
     def within(self, first: int, run: int) -> Term:
         """The condition that the value is one of a run from `first` on: a power of two of values,
         of which the first is a multiple.
         """
-        mask = self._mask & ~(run - 1 << self.bits.offset)
+        mask = self.mask & ~(run - 1 << self.bits.offset)
         return term(self.bits.field, first << self.bits.offset, mask)
 
     def has(self, bits: int) -> Term:
@@ -38,15 +38,16 @@ class Register(msgspec.Struct, frozen=True):
 
     def set(self, value: int) -> SetField:
         """The action that writes `value` to these bits and leaves the others."""
-        whole = self._mask == self.bits.field.full
-        return SetField(self.bits.field, value << self.bits.offset, None if whole else self._mask)
+        whole = self.mask == self.bits.field.full
+        return SetField(self.bits.field, value << self.bits.offset, None if whole else self.mask)
 
     def add(self, bits: int) -> SetField:
         """The action that sets these bits and leaves all others."""
         return SetField(self.bits.field, bits << self.bits.offset, bits << self.bits.offset)
 
     @property
-    def _mask(self) -> int:
+    def mask(self) -> int:
+        """These bits within their field."""
         return ((1 << self.bits.bits) - 1) << self.bits.offset
 
 

@@ -63,15 +63,17 @@ _LOW = (1 << 32) - 1
 _ACK = 0x10
 _THROUGH_THE_TRACKER = Ct(SERVICE_ZONE, Table.SERVICE_STATE, nat=Nat())
 
-FORGET: tuple[SetField, ...] = (
-    *(SetField(field, 0) for field in (Field.REG2, Field.REG3, Field.REG4, Field.REG5, Field.REG8)),
-    LOCAL_ONLY.set(0),
-    AFFINE.set(0),
-    FOR_NODE.set(0),
-)
-"""Clears what is of no use once an endpoint is known. The switch's cache keeps packets apart by
-what their registers hold when they come out of the tracker.
-"""
+_CHOOSING = (Field.REG2, Field.REG3, Field.REG4, Field.REG5, Field.REG8)
+_FLAGS = LOCAL_ONLY.mask | AFFINE.mask | FOR_NODE.mask | NATTED.mask
+
+
+def settled(natted: int) -> tuple[SetField, ...]:
+    """The actions that say what becomes of a connection, and clear what led there. The switch's
+    cache keeps packets apart by what their registers hold when they come out of the tracker.
+    """
+    flags = NATTED.set(natted)
+    cleared = (SetField(field, 0) for field in _CHOOSING)
+    return (*cleared, SetField(flags.field, flags.value, _FLAGS))
 
 
 class EndpointSet(msgspec.Struct, frozen=True):
@@ -238,7 +240,8 @@ def balance_instead(
         yield Flow(Table.BALANCE, priority, condition, _served(called, targets[0]))
         return
     if targets:
-        actions = (*instead.choose, *choose_among(len(targets)))
+        other = instead.choose if instead is not called else ()
+        actions = (*other, *choose_among(len(targets)))
         yield Flow(Table.BALANCE, priority, condition, actions)
     for index, target in enumerate(targets):
         numbered = match(INDEX.matches(index), *instead.chosen, *instead.traffic)
@@ -270,7 +273,7 @@ def _translated(endpoints: EndpointSet, target: Target) -> tuple[Action, ...]:
     nat = Nat(NatKind.DESTINATION, int(target.address), bits, target.port)
     mark = SetField(Field.CT_MARK, mark_of(endpoints, target))
     translate = Ct(SERVICE_ZONE, Table.SOURCE_NAT, commit=True, nat=nat, then=(mark,))
-    return (*FORGET, NATTED.set(Natted.SERVED), translate)
+    return (*settled(Natted.SERVED), translate)
 
 
 def _remembering(called: EndpointSet, target: Target) -> Learn:
@@ -301,10 +304,10 @@ def towards_endpoints() -> Iterator[Flow]:
     answer = (Term(Field.IP_PROTO, IpProto.TCP), Term(Field.TCP_FLAGS, _ACK, _ACK))
     for family in FAMILIES:
         condition = match(untranslated, FOR_NODE.matches(1), family, *answer)
-        yield Flow(Table.SERVICE_STATE, FIRST, condition, (*FORGET, Goto(Table.CONNTRACK)))
+        yield Flow(Table.SERVICE_STATE, FIRST, condition, (*settled(0), Goto(Table.CONNTRACK)))
     yield Flow(Table.SERVICE_STATE, BEFORE, match(ct_state(CtState.TRK | CtState.INV)))
     known = match(ct_state(CtState.TRK | CtState.DNAT, CtState.INV))
-    onward = (*FORGET, NATTED.set(Natted.SERVED), Goto(Table.SOURCE_NAT))
+    onward = (*settled(Natted.SERVED), Goto(Table.SOURCE_NAT))
     yield Flow(Table.SERVICE_STATE, SOONER, known, onward)
     yield Flow(
         Table.SERVICE_STATE,
@@ -325,5 +328,5 @@ def no_endpoint() -> Iterator[Flow]:
     only this node has not (traffic policy Local).
     """
     yield Flow(Table.BALANCE, OTHERWISE, match(LOCAL_ONLY.matches(1)))
-    refused = (*FORGET, NATTED.set(Natted.REFUSED), Goto(Table.SOURCE_NAT))
+    refused = (*settled(Natted.REFUSED), Goto(Table.SOURCE_NAT))
     yield Flow(Table.BALANCE, LAST, (), refused)
