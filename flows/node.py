@@ -267,7 +267,7 @@ def past_empty_tables() -> Iterator[Flow]:
 def unroutable() -> Iterator[Flow]:
     """Multicast, broadcast and link-local destinations: the pod network has no broadcast domain."""
     for network in _UNROUTABLE:
-        yield Flow(Table.ROUTE, FIRST, match(*destination(network)))
+        yield Flow(Table.ROUTE, BEFORE, match(*destination(network)))
 
 
 def no_relay() -> Flow:

@@ -194,9 +194,9 @@ def refusals() -> Iterator[Flow]:
     other end: the node gets them, from a MAC that says that it is to refuse them. And its answers.
     """
     refused = NATTED.has(Natted.REFUSED)
-    answer = match(_ANSWER, _marked(Natted.REFUSED, Natted.REFUSED))
-    yield Flow(Table.CONNTRACK_STATE, BEFORE, match(refused), (Goto(Table.COMMIT),))
-    yield Flow(Table.CONNTRACK_STATE, BEFORE, answer, (Goto(Table.ANSWER),))
+    answer = match(_ANSWER, term(Field.CT_MARK, Natted.REFUSED, Natted.REFUSED))
+    for condition in (match(refused), answer):
+        yield Flow(Table.CONNTRACK_STATE, BEFORE, condition, (Goto(Table.COMMIT),))
 
 
 def refused_by_the_node(gateway_mac: int) -> Iterator[Flow]:
@@ -233,12 +233,12 @@ def answers() -> Iterator[Flow]:
     """
     served, source_too, refused = Natted.SERVED, Natted.SOURCE, Natted.REFUSED
     for family in FAMILIES:
-        plain = match(_ANSWER, _marked(served, served | source_too), family)
+        plain = match(_ANSWER, _marked(served), family)
         yield Flow(Table.ANSWER, USUAL, plain, (NATTED.set(served), Goto(Table.ANSWER_SERVICE)))
-        both = match(_ANSWER, _marked(served | source_too, served | source_too), family)
+        both = match(_ANSWER, _marked(served | source_too), family)
         undo = Ct(SOURCE_ZONE, Table.ANSWER_SERVICE, nat=Nat())
         yield Flow(Table.ANSWER, USUAL, both, (NATTED.set(served | source_too), undo))
-        no = match(_ANSWER, _marked(refused | source_too, refused | source_too), family)
+        no = match(_ANSWER, _marked(refused | source_too), family)
         undo = Ct(SOURCE_ZONE, Table.ROUTE, nat=Nat())
         yield Flow(Table.ANSWER, USUAL, no, (NATTED.set(source_too), undo))
         undo = Ct(SERVICE_ZONE, Table.ROUTE, nat=Nat())
@@ -254,6 +254,6 @@ def out_of_any_port() -> Iterator[Flow]:
         yield Flow(Table.OUTPUT, SOONER, match(NATTED.has(what)), actions)
 
 
-def _marked(marks: int, among: int) -> Term:
-    """The condition that of these marks of the connection exactly those are set."""
-    return term(Field.CT_MARK, marks, among)
+def _marked(marks: int) -> Term:
+    """The condition that of the marks of the connection exactly these are set."""
+    return term(Field.CT_MARK, marks, (1 << _MARKS.bits) - 1)

@@ -98,12 +98,12 @@ def test_packets_only_go_on_to_later_tables_and_priorities_are_bounded(families:
 
 def test_a_node_has_a_few_flows_per_peer_and_per_pod_of_its_own() -> None:
     few, many = (len(compiled("46", pods)["node-0"]) for pods in (1, 3))
-    assert many - few == 2 * 8
+    assert many - few == 2 * 10
     others = [
         sum(flow.cookie >> 56 != OwnerKind.NODE for flow in compiled("46", 3)[name])
         for name in ("node-0", "node-1")
     ]
-    assert others[0] - others[1] == 3 * 8, "another node's pods cost nothing here"
+    assert others[0] - others[1] == 3 * 10, "another node's pods cost nothing here"
 
 
 def test_a_node_knows_the_lower_nodes_by_no_more_flows_than_addresses_have_bits() -> None:
