@@ -22,11 +22,13 @@ from policy_objects import peer, policy, rule
 from policy_objects import port as policy_port
 
 from ovsnet.api import (
+    ENDPOINT_SLICE,
     KINDS,
     NAMESPACE,
     NETWORK_POLICY,
     NODE,
     POD,
+    SERVICE,
     Changed,
     Deleted,
     Fresh,
@@ -116,7 +118,7 @@ class Stage:
             NETWORK_POLICY: self.policies,
         }
         for kind in kinds or KINDS:
-            self.heard(Synced(kind, objects[kind]))  # type: ignore[arg-type, index]
+            self.heard(Synced(kind, objects.get(kind, {})))  # type: ignore[arg-type, call-overload]
 
     def pods_served(self, name: str) -> int:
         """How many pods have flows in a node's desired state."""
@@ -210,7 +212,9 @@ def test_switches_wait_until_every_kind_has_been_listed() -> None:
     assert not stage.brain.ready
     stage.synced(NAMESPACE)
     assert not stage.brain.ready
-    stage.synced(NETWORK_POLICY)
+    stage.synced(NETWORK_POLICY, SERVICE)
+    assert not stage.brain.ready
+    stage.synced(ENDPOINT_SLICE)
     assert stage.of(Ready) == [Ready(1, 0)]
     stage.settle()
     assert stage.switches["node-1"].content == stage.expected("node-1")
@@ -223,7 +227,7 @@ def test_a_pods_port_is_served_and_its_removal_takes_its_flows_away() -> None:
     stage.now += 0.25
     stage.settle()
     assert stage.switches["node-1"].content == stage.expected("node-1")
-    assert len(stage.switches["node-1"].flows) == len(before) + 8
+    assert len(stage.switches["node-1"].flows) == len(before) + 10
     assert stage.of(Served) == [Served("node-1", Cause.PORT, 0.25)]
     stage.set_ports("node-1", frozenset())
     stage.settle()
