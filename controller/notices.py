@@ -81,7 +81,7 @@ class Compared(msgspec.Struct, frozen=True):
 
 
 class Acknowledged(msgspec.Struct, frozen=True):
-    """The switch has all flows of `revision`: of `written` messages, in `seconds`."""
+    """The switch has all flows of `revision`: `written` were added and deleted, in `seconds`."""
 
     node: str
     revision: int

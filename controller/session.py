@@ -15,6 +15,8 @@ come out (`ovsnet.controller.notices`).
 Any state ends in ENDED: when the connection is lost, the switch stays silent or says what makes
 no sense, or another controller leads it.
 
+A bundle that adds flows begins with the groups that they lead to (`openflow.groups`).
+
 A bundle is sent whole and closed; only when the switch has closed it without refusing any of its
 messages is it told to commit. A switch that refuses a message leaves just that one out of the
 bundle, and would otherwise apply the rest.
@@ -61,6 +63,7 @@ from ovsnet.controller.openflow.events import (
     RoleGranted,
     RoleLost,
 )
+from ovsnet.controller.openflow.groups import groups_for
 from ovsnet.controller.openflow.oxm import WireError
 from ovsnet.controller.openflow.protocol import (
     FIRST_XID,
@@ -434,7 +437,8 @@ class Session:
             messages=len(adds) + len(deletes) + len(foreign) + 1,
             since=now,
         )
-        messages = [encode.raw_delete(f.table, f.priority, f.match) for f in foreign]
+        messages = groups_for(adds)
+        messages += (encode.raw_delete(f.table, f.priority, f.match) for f in foreign)
         messages += (encode.flow_deletes(deletes), self._shared.encode(adds))
         messages.append(encode.flow_adds((stamp_flow(digest, bundle.serial),)))
         self._pending, self._pending_foreign = {}, []

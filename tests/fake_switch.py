@@ -1,13 +1,16 @@
 """A switch in memory, as far as a session can see: bundles, flow dumps, counts, roles.
 
 It reads the bytes that a session sends with a parser of its own and answers with events, one at a
-time, when the test lets it. It keeps flows by their bytes and knows nothing of our values.
+time, when the test lets it. It keeps flows and groups by their bytes and knows nothing of our
+values. As Open vSwitch does, it refuses a flow that names a group that it does not have, and
+deletes with a group the flows that name it.
 """
 
 from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ovsnet.controller.openflow.events import (
@@ -25,6 +28,9 @@ from ovsnet.names import Table, datapath_id
 
 RawKey = tuple[int, int, bytes]
 _BUNDLE_FAILED, _MESSAGE_FAILED = 17, 13
+_BAD_OUT_GROUP, _OUT_OF_GROUPS = (2, 9), (6, 3)
+_FLOW_MOD, _GROUP_MOD, _ADD_OR_MODIFY = 14, 15, 0x8000
+_APPLY_ACTIONS, _GROUP = 4, 22
 _PER_PART = 3
 
 
@@ -35,8 +41,8 @@ class RawFlow(NamedTuple):
 
 class FakeSwitch:
     """`refuse`: cookies of flows that it will not have, when they are added to a bundle, and
-    `refuse_late`, when the bundle is committed. `newest`: the greatest generation id it has seen.
-    `packets`: what it has counted for a flow.
+    `refuse_late`, when the bundle is committed. `refuse_groups`: it will have no group.
+    `newest`: the greatest generation id it has seen. `packets`: what it has counted for a flow.
     """
 
     def __init__(self, node: str = "node-1") -> None:
@@ -44,10 +50,13 @@ class FakeSwitch:
         self.connection = 1
         self.flows: dict[RawKey, RawFlow] = {}
         self.packets: dict[RawKey, int] = {}
+        self.groups: dict[int, bytes] = {}
+        self.group_writes: list[int] = []
         self.writes = 0
         self.commits: list[dict[RawKey, RawFlow]] = []
         self.refuse: set[int] = set()
         self.refuse_late: set[int] = set()
+        self.refuse_groups = False
         self.newest = 0
         self.answers: deque[Event] = deque()
         self._bundle: list[bytes] | None = None
@@ -141,7 +150,15 @@ class FakeSwitch:
             assert control is BundleControl.COMMIT_REQUEST
             assert self._closed
             messages, self._bundle = self._bundle, None
+            groups = set(self.groups)
             for message in messages:
+                if message[1] == _GROUP_MOD:
+                    groups.add(_group_of(message))
+                    continue
+                if not _groups_named(_instructions(message)) <= groups:
+                    self._refuse(1, *_BAD_OUT_GROUP, message)
+                    self._refuse(xid, _BUNDLE_FAILED, _MESSAGE_FAILED, data)
+                    return
                 if cookie_of(message) in self.refuse_late:
                     self._refuse(1, 2, 9, message)
                     self._refuse(xid, _BUNDLE_FAILED, _MESSAGE_FAILED, data)
@@ -156,20 +173,34 @@ class FakeSwitch:
         assert struct.unpack_from("!I2xH", data, 8) == (1, 3), "ordered and atomic"
         assert self._bundle is not None
         assert struct.unpack_from("!I", inner, 4)[0] == xid == 1
-        if cookie_of(inner) in self.refuse:
+        assert inner[1] in (_FLOW_MOD, _GROUP_MOD)
+        if inner[1] == _GROUP_MOD and self.refuse_groups:
+            self._refuse(xid, *_OUT_OF_GROUPS, data)
+        elif inner[1] == _FLOW_MOD and cookie_of(inner) in self.refuse:
             self._refuse(xid, 4, 9, data)
         else:
             self._bundle.append(inner)
 
+    def delete_groups(self) -> None:
+        """As by hand, with `ovs-ofctl del-groups`."""
+        self.groups.clear()
+        for key, flow in list(self.flows.items()):
+            if _groups_named(flow.instructions):
+                del self.flows[key]
+
     def _apply(self, message: bytes) -> None:
+        if message[1] == _GROUP_MOD:
+            assert struct.unpack_from("!H", message, 8)[0] == _ADD_OR_MODIFY
+            self.groups[_group_of(message)] = message
+            self.group_writes.append(_group_of(message))
+            return
         table, command = message[24], message[25]
         priority = struct.unpack_from("!H", message, 30)[0]
-        match_length = struct.unpack_from("!H", message, 50)[0]
-        instructions_at = 48 + -(-match_length // 8) * 8
-        key = (table, priority, message[48:instructions_at])
+        instructions = _instructions(message)
+        key = (table, priority, message[48 : len(message) - len(instructions)])
         self.writes += 1
         if command == 0:
-            self.flows[key] = RawFlow(cookie_of(message), message[instructions_at:])
+            self.flows[key] = RawFlow(cookie_of(message), instructions)
         else:
             assert command == 4
             self.flows.pop(key, None)
@@ -178,6 +209,33 @@ class FakeSwitch:
     def _refuse(self, xid: int, kind: int, code: int, data: bytes) -> None:
         text = f"error {kind}/{code}"
         self.answers.append(Refused(self.connection, xid, kind, code, text, data[:64]))
+
+
+def _instructions(flow_mod: bytes) -> bytes:
+    match_length = struct.unpack_from("!H", flow_mod, 50)[0]
+    return flow_mod[48 + -(-match_length // 8) * 8 :]
+
+
+def _group_of(group_mod: bytes) -> int:
+    return int(struct.unpack_from("!I", group_mod, 12)[0])
+
+
+def _groups_named(instructions: bytes) -> set[int]:
+    """The groups that stand in apply-actions."""
+    found = set()
+    for kind, instruction in _items(instructions, 0):
+        if kind == _APPLY_ACTIONS:
+            for action, data in _items(instruction, 8):
+                if action == _GROUP:
+                    found.add(int(struct.unpack_from("!I", data, 4)[0]))
+    return found
+
+
+def _items(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+    while at < len(data):
+        kind, length = struct.unpack_from("!HH", data, at)
+        yield kind, data[at : at + length]
+        at += length
 
 
 def cookie_of(flow_mod: bytes) -> int:

@@ -7,6 +7,7 @@ from fake_switch import FakeSwitch
 
 from ovsnet.controller.notices import Admitted, Send
 from ovsnet.controller.openflow import encode
+from ovsnet.controller.openflow.groups import groups_for
 from ovsnet.controller.openflow.protocol import BundleControl
 from ovsnet.controller.session import Timing
 from ovsnet.controller.switchboard import Switchboard
@@ -54,9 +55,11 @@ def raw(flows, digest=None):
 
 
 def load(switch, flows):
-    switch.receive(encode.filled_bundle(9, [encode.flow_adds(flows)]))
+    flows = tuple(flows)
+    switch.receive(encode.filled_bundle(9, [*groups_for(flows), encode.flow_adds(flows)]))
     switch.receive(encode.bundle_control(BundleControl.COMMIT_REQUEST, 9))
     switch.answers.clear()
+    switch.group_writes.clear()
     switch.writes = 0
     switch.commits.clear()
 

@@ -8,6 +8,7 @@ actions, described in ovs-actions(7). All lengths are multiples of 8 octets.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from enum import IntEnum
 from functools import lru_cache
 from typing import Final, TypeAlias
@@ -112,8 +113,17 @@ def encode_instructions(actions: tuple[Action, ...]) -> bytes:
         actions = actions[:-1]
     if not actions:
         return goto
-    body = b"".join(map(_encode, actions))
+    body = encode_list(actions)
     return _INSTRUCTION.pack(_Instruction.APPLY_ACTIONS, len(body) + 8) + body + goto
+
+
+def encode_list(actions: Iterable[Action]) -> bytes:
+    """The actions one after the other, as they stand in an instruction and in a group's bucket.
+
+    Raises:
+        ValueError: one of them is a `Goto`, which is no action to OpenFlow.
+    """
+    return b"".join(map(_encode, actions))
 
 
 def _encode(action: Action) -> bytes:

@@ -168,6 +168,16 @@ def bundle_control(control: BundleControl, xid: int) -> bytes:
     )
 
 
+def bundled(kind: Kind, body: bytes) -> bytes:
+    """A bundle message that carries a message of this kind."""
+    length = _HEADER.size + len(body)
+    wrapper = _BUNDLE_CONTROL.pack(
+        *(OFP_VERSION, Kind.BUNDLE_ADD_MESSAGE, _WRAPPER_OCTETS + length, FLOW_XID),
+        *(_BUNDLE_ID, 0, _ATOMIC_AND_ORDERED),
+    )
+    return wrapper + _HEADER.pack(OFP_VERSION, kind, length, FLOW_XID) + body
+
+
 def filled_bundle(xid: int, messages: Iterable[bytes]) -> bytes:
     """A bundle opened, filled and closed: what is left to do is to commit or discard it."""
     begin = bundle_control(BundleControl.OPEN_REQUEST, xid)

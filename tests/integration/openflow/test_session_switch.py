@@ -1,6 +1,5 @@
 """Sessions through the real os-ken application with real switches."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -11,6 +10,7 @@ import time
 import pytest
 from openflow_harness import BRIDGE, Brain, Wanted, add_bridge, inside
 from openflow_wire import Wire
+from session_flows import NODE, OURS, assert_right, flow, present
 
 from ovsnet.controller.notices import (
     Acknowledged,
@@ -22,46 +22,12 @@ from ovsnet.controller.notices import (
     TurnedAway,
     WriteFailed,
 )
-from ovsnet.controller.openflow import decode, encode
+from ovsnet.controller.openflow import encode
 from ovsnet.controller.openflow.protocol import Kind
 from ovsnet.controller.session import Timing
-from ovsnet.flows.fields import EthType, Field
-from ovsnet.flows.flow import Flow, Goto, Group, Output, match, term
-from ovsnet.flows.stamp import STAMP_KEY
+from ovsnet.flows.fields import Field
+from ovsnet.flows.flow import Flow, Group, term
 from ovsnet.names import Table
-from ovsnet.sandbox.openvswitch import OpenVSwitch, network_namespace
-
-NODE = "node-1"
-OURS = 1 << 56
-
-
-def flow(number: int, port: int = 1, cookie: int = OURS) -> Flow:
-    family = term(Field.ETH_TYPE, EthType.IPV4)
-    where = match(family, term(Field.IPV4_DST, number))
-    return Flow(Table.ROUTE, 10, where, (Output(port), Goto(Table.OUTPUT)), cookie)
-
-
-@pytest.fixture
-def netns():
-    with network_namespace(f"ofs-{os.getpid()}") as name:
-        yield name
-
-
-@pytest.fixture
-def switch(netns):
-    with OpenVSwitch(netns) as found:
-        yield found
-
-
-def present(switch, bridge=BRIDGE):
-    """The switch's flows with their statistics, without the stamp."""
-    with Wire(switch.management_socket(bridge)) as wire:
-        found = [pair for part in wire.dump() for pair in decode.flows_with_stats(part)]
-    return {f.key: (f, stats) for f, stats in found if f.key != STAMP_KEY}
-
-
-def assert_right(switch, wanted, bridge=BRIDGE):
-    assert {key: f for key, (f, _) in present(switch, bridge).items()} == wanted.flows
 
 
 def test_a_new_switch_is_filled_and_a_known_one_left_alone(netns, switch):
@@ -257,7 +223,7 @@ HALF_WAY = """
 import sys, os, signal
 sys.path.insert(0, {tests!r})
 from openflow_harness import Brain, Wanted
-from test_session_switch import flow, NODE
+from session_flows import flow, NODE
 from ovsnet.controller.notices import Acknowledged
 from ovsnet.controller.openflow.protocol import BundleControl
 from ovsnet.controller.openflow import encode
@@ -283,10 +249,8 @@ signal.pause()
 def test_a_controller_killed_in_the_middle_of_a_bundle_leaves_nothing_of_it(
     netns, switch, tenths, request
 ):
-    here = str(request.path.parent)
     tests = str(request.path.parent.parent.parent)
     code = HALF_WAY.format(tests=tests, netns=netns, tenths=tenths)
-    code = code.replace("sys.path.insert", f"sys.path.insert(0, {here!r}); sys.path.insert", 1)
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
