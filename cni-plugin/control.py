@@ -15,10 +15,22 @@ from typing import Any, Self
 _RECEIVE_BYTES = 1 << 18
 _CREDENTIALS = struct.Struct("iII")
 _NAMES = "ovs-vswitchd*.ctl"
+_AT_ONCE = 100
+"""How many commands are sent before their answers are read. Both sides send without reading when
+the other does not read: thousands of commands in one go would wait for each other for ever.
+"""
 
 
 class ControlError(Exception):
     """ovs-vswitchd does not answer, or refuses a command; the text says which and why."""
+
+
+class RefusedError(ControlError):
+    """ovs-vswitchd refuses a command, for this reason."""
+
+    def __init__(self, command: str, reason: str) -> None:
+        super().__init__(f"ovs-vswitchd refuses {command}: {reason}")
+        self.reason = reason
 
 
 def dial(rundir: Path) -> socket.socket | None:
@@ -88,11 +100,30 @@ class Control:
         return self.ask_all([(command, *arguments)])[0]
 
     def ask_all(self, commands: Sequence[tuple[str, ...]]) -> list[str]:
-        """The same for several commands that are sent in one go.
+        """The same for several commands that are sent one right after the other.
 
         Raises:
             ControlError: as `ask`.
         """
+        answers = []
+        for answer in self.ask_each(commands):
+            if isinstance(answer, RefusedError):
+                raise answer
+            answers.append(answer)
+        return answers
+
+    def ask_each(self, commands: Sequence[tuple[str, ...]]) -> list[str | RefusedError]:
+        """The same, where one that is refused does not matter to the others.
+
+        Raises:
+            ControlError: no answer.
+        """
+        answers: list[str | RefusedError] = []
+        for start in range(0, len(commands), _AT_ONCE):
+            answers += self._exchange(commands[start : start + _AT_ONCE])
+        return answers
+
+    def _exchange(self, commands: Sequence[tuple[str, ...]]) -> list[str | RefusedError]:
         requests = []
         for command, *arguments in commands:
             self._id += 1
@@ -104,15 +135,14 @@ class Control:
         except OSError as error:
             raise ControlError(f"ovs-vswitchd is gone ({error.strerror})") from None
 
-    def _answer(self, request: dict[str, Any], until: float) -> str:
+    def _answer(self, request: dict[str, Any], until: float) -> str | RefusedError:
         while True:
             reply = self._take()
             if reply is None:
                 self._receive(request, until)
             elif reply.get("id") == request["id"]:
                 if reply.get("error") is not None:
-                    reason = str(reply["error"]).strip()
-                    raise ControlError(f"ovs-vswitchd refuses {request['method']}: {reason}")
+                    return RefusedError(request["method"], str(reply["error"]).strip())
                 return str(reply.get("result"))
 
     def _take(self) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ovsnet.cni.control import Control, ControlError, datapaths, dial
+from ovsnet.cni.control import Control, ControlError, RefusedError, datapaths, dial
 from ovsnet.cni.threads import Sleep, Threads, sleeping
 
 
@@ -47,11 +47,12 @@ class Daemon:
         with connection:
             while data := connection.recv(1 << 16).decode():
                 buffer += data
-                while buffer.endswith("}"):
-                    request, end = decoder.raw_decode(buffer)
-                    buffer = buffer[end:]
-                    if not self._answer(connection, request):
-                        return
+                with contextlib.suppress(ValueError):
+                    while buffer:
+                        request, end = decoder.raw_decode(buffer)
+                        buffer = buffer[end:]
+                        if not self._answer(connection, request):
+                            return
 
     def _answer(self, connection, request):
         self.requests.append((request["method"], *request["params"]))
@@ -96,6 +97,28 @@ def test_a_command_that_is_refused_and_the_next_one(tmp_path):
         with pytest.raises(ControlError, match=r"refuses revalidator/wait: can't wait on multiple"):
             control.ask("revalidator/wait")
         assert control.ask("version") == "3"
+
+
+def test_of_many_commands_each_is_carried_out_or_refused(tmp_path):
+    with Daemon(tmp_path) as daemon, Control(tmp_path) as control:
+        daemon.answers = {"good": "yes", "bad": b"failed (No such file or directory)\n"}
+        first, second, third = control.ask_each([("good",), ("bad", "argument"), ("good",)])
+        assert (first, third) == ("yes", "yes")
+        assert isinstance(second, RefusedError)
+        assert second.reason == "failed (No such file or directory)"
+        with pytest.raises(RefusedError, match="refuses bad: failed"):
+            control.ask_all([("good",), ("bad",), ("good",)])
+        assert control.ask("good") == "yes"
+        assert control.ask_each([]) == []
+
+
+def test_commands_of_which_neither_side_can_hold_all_the_answers(tmp_path):
+    """A daemon that answers before it reads on, as ovs-vswitchd does."""
+    with Daemon(tmp_path) as daemon, Control(tmp_path) as control:
+        daemon.answers = {"dpctl/flush-conntrack": "x" * 100}
+        commands = [("dpctl/flush-conntrack", "y" * 150)] * 5000
+        assert control.ask_each(commands) == ["x" * 100] * 5000
+    assert len(daemon.requests) == 5000
 
 
 def test_a_daemon_that_hangs_up(tmp_path):
