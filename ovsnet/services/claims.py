@@ -29,21 +29,20 @@ class Hindrance(StrEnum):
 
     POD_RANGE = "it lies in a node's pod range"
     CLUSTER_ADDRESS = "it is another service's cluster address"
-    TAKEN = "it belongs to an older service, or to an earlier port of this one"
+    TAKEN = "an older service has it"
     SERVICE = "it is a service's cluster address"
 
 
 class Spot(NamedTuple):
-    """What is claimed: a port of an address, or of every node in a family of addresses (4, 6)."""
+    """What is claimed: a port of an address, or, without one, of the nodes."""
 
-    place: IPAddress | int
+    address: IPAddress | None
     protocol: Protocol
-    number: int
+    port: int
 
     def __str__(self) -> str:
-        if isinstance(self.place, int):
-            return f"{self.number}/{self.protocol} (IPv{self.place})"
-        return f"{self.place} {self.number}/{self.protocol}"
+        where = "node's " if self.address is None else f"{self.address}, "
+        return f"{where}{self.protocol} port {self.port}"
 
 
 class Claim(NamedTuple):
@@ -78,20 +77,19 @@ def addresses(service: Service) -> Iterator[tuple[Face, IPAddress]]:
 
 
 def claims(service: Service) -> Iterator[Claim]:
-    """Everything that a service wants. A `healthCheckNodePort` is a TCP port of every node, like
-    a node port.
+    """Everything that a service wants. A node port is one in all families of addresses, as the API
+    gives them out; a `healthCheckNodePort` is one, too, of TCP.
     """
     for face, address in addresses(service):
         for port in service.ports:
             yield Claim(Spot(address, port.protocol, port.port), service, face, port)
-    for family in service.families:
-        for port in service.ports:
-            if port.node_port:
-                spot = Spot(family, port.protocol, port.node_port)
-                yield Claim(spot, service, Face.NODE_PORT, port)
-        if service.health_check:
-            spot = Spot(family, Protocol.TCP, service.health_check)
-            yield Claim(spot, service, Face.HEALTH_CHECK, None)
+    for port in service.ports:
+        if port.node_port:
+            spot = Spot(None, port.protocol, port.node_port)
+            yield Claim(spot, service, Face.NODE_PORT, port)
+    if service.health_check:
+        spot = Spot(None, Protocol.TCP, service.health_check)
+        yield Claim(spot, service, Face.HEALTH_CHECK, None)
 
 
 def cluster_addresses(world: World, among: Container[IPAddress]) -> dict[IPAddress, Service]:
@@ -116,8 +114,8 @@ def hindrance(world: World, service: Service, face: Face, address: IPAddress) ->
 
 def possible(world: World, claim: Claim) -> bool:
     """Whether a service can have what it claims, unless others claim it too."""
-    place = claim.spot.place
-    return isinstance(place, int) or hindrance(world, claim.service, claim.face, place) is None
+    address = claim.spot.address
+    return address is None or hindrance(world, claim.service, claim.face, address) is None
 
 
 def holder(world: World, spot: Spot) -> Claim | None:

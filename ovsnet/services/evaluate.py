@@ -98,7 +98,7 @@ def evaluate(world: World, call: Call) -> Outcome:
     if service is not None and not _is_a_nodes(world, call.destination):
         return Refused(service.ref, Reason.NO_SUCH_PORT)
     if call.destination in own_addresses(world, call.client.node):
-        claim = _claim(world, call, call.destination.version)
+        claim = _claim(world, call, None)
     return NotAService() if claim is None else _outcome(world, claim, call.client)
 
 
@@ -136,10 +136,10 @@ def onward(world: World, call: Call) -> Call | None:
     return None
 
 
-def _claim(world: World, call: Call, place: IPAddress | int) -> Claim | None:
+def _claim(world: World, call: Call, address: IPAddress | None) -> Claim | None:
     if call.protocol is None or call.port is None:
         return None
-    return holder(world, Spot(place, call.protocol, call.port))
+    return holder(world, Spot(address, call.protocol, call.port))
 
 
 def _is_a_nodes(world: World, address: IPAddress) -> bool:
@@ -149,8 +149,10 @@ def _is_a_nodes(world: World, address: IPAddress) -> bool:
 def _outcome(world: World, claim: Claim, client: Client) -> Outcome:
     service, family = claim.service, client.address.version
     if claim.port is None:
-        well = healthy(world, service, client.node, family)
+        well = healthy(world, service, client.node)
         return HealthChecked(service.ref, OK if well else UNAVAILABLE)
+    if family not in service.families:
+        return NotAService()
     if not _admitted(claim, client):
         return Dropped(service.ref, Reason.SOURCE_RANGES)
     known = candidates(world, service, claim.port, family)

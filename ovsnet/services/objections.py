@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ovsnet.model import ServiceRef
+from ovsnet.model import IPAddress, ServiceRef
 from ovsnet.services.claims import (
     Face,
     Hindrance,
+    Spot,
     addresses,
     by_age,
     claims,
@@ -24,13 +25,10 @@ FIELDS = {
     Face.CLUSTER: "spec.clusterIPs",
     Face.LOAD_BALANCER: "status.loadBalancer.ingress",
     Face.EXTERNAL: "spec.externalIPs",
-    Face.NODE_PORT: "spec.ports.nodePort",
+    Face.NODE_PORT: "spec.ports",
     Face.HEALTH_CHECK: "spec.healthCheckNodePort",
 }
 """The fields of a Service that faces come from."""
-
-ENDPOINTS = "endpoints"
-"""The field of an EndpointSlice that endpoints stand in."""
 
 
 class Objection(msgspec.Struct, frozen=True, order=True):
@@ -48,23 +46,27 @@ def objections(world: World) -> tuple[Objection, ...]:
 
 
 def _about_addresses(world: World) -> Iterator[Objection]:
+    """Of an address that stands in several fields of a service the first one is named."""
     for service in by_age(world):
+        seen: set[IPAddress] = set()
         for face, address in addresses(service):
             reason = hindrance(world, service, face, address)
-            if reason is not None:
+            if reason is not None and address not in seen:
+                seen.add(address)
                 yield Objection(service.ref, FIELDS[face], str(address), reason)
 
 
 def _about_ports(world: World) -> Iterator[Objection]:
-    """One of each claim that another one comes before; the same port of a service may well be
-    claimed twice, for an address that it has in two ways.
+    """What a service could have if another one had not been there before. What it claims twice, by
+    an address that it has in two ways, is named once.
     """
     for service in by_age(world):
+        seen: set[Spot] = set()
         for claim in claims(service):
             first = holder(world, claim.spot)
-            if first is None or not possible(world, claim):
-                continue
-            if (first.service, first.port) != (service, claim.port):
+            taken = first is not None and first.service != service
+            if taken and claim.spot not in seen and possible(world, claim):
+                seen.add(claim.spot)
                 field = FIELDS[claim.face]
                 yield Objection(service.ref, field, str(claim.spot), Hindrance.TAKEN)
 
@@ -72,7 +74,10 @@ def _about_ports(world: World) -> Iterator[Objection]:
 def _about_endpoints(world: World) -> Iterator[Objection]:
     ours = {service.ref for service in by_age(world)}
     for one in world.slices.values():
-        if one.owner in ours:
-            found = [entry.address for entry in one.endpoints]
-            for address in cluster_addresses(world, found):
-                yield Objection(one.owner, ENDPOINTS, str(address), Hindrance.SERVICE)
+        if one.owner not in ours:
+            continue
+        services = cluster_addresses(world, [entry.address for entry in one.endpoints])
+        for i, entry in enumerate(one.endpoints):
+            if entry.address in services:
+                field = f"endpoints[{i}].addresses"
+                yield Objection(one.owner, field, str(entry.address), Hindrance.SERVICE)

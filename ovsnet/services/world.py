@@ -17,7 +17,7 @@ from ovsnet.model import (
     ServiceRef,
     SliceRef,
 )
-from ovsnet.names import GATEWAY_OFFSET, SERVICE_OFFSET
+from ovsnet.names import GATEWAY_OFFSET
 
 
 class World(msgspec.Struct, frozen=True):
@@ -86,17 +86,14 @@ class Endpoint(NamedTuple):
 
 
 def own_addresses(world: World, name: str) -> tuple[IPAddress, ...]:
-    """Every address of a node itself: those that it names, the gateway's and the service address
-    in its pod ranges. A loopback address is none of them. None, if it is unknown.
+    """Every address of a node itself: those that it names, and the gateway's in its pod ranges. A
+    loopback address is none of them. A node that is not known has none.
     """
     node = world.nodes.get(name)
     if node is None:
         return ()
-    offsets = (GATEWAY_OFFSET, SERVICE_OFFSET)
-    return (
-        *node.addresses,
-        *(r[offset] for r in node.pod_cidrs for offset in offsets if r.num_addresses > offset),
-    )
+    gateways = (r[GATEWAY_OFFSET] for r in node.pod_cidrs if r.num_addresses > GATEWAY_OFFSET)
+    return (*node.addresses, *gateways)
 
 
 def is_on(world: World, address: IPAddress, name: str) -> bool:

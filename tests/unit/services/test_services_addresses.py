@@ -1,6 +1,9 @@
 """What is a service's and what is not: addresses, ports, families, node ports."""
 
+from ipaddress import ip_network
+
 import pytest
+from msgspec.structs import replace
 from service_objects import (
     answer,
     call,
@@ -148,7 +151,7 @@ def test_a_service_has_no_face_in_a_family_that_it_does_not_have():
 @pytest.mark.parametrize("client", [pod_on(1), process_on(1), outside_at(1)])
 def test_a_node_port_is_a_port_of_every_address_of_the_node(client):
     world = cluster(WEB)
-    for address in ("172.18.0.1", "10.244.1.1", "10.244.1.2"):
+    for address in ("172.18.0.1", "10.244.1.1"):
         assert answer(world, client, f"{address}:30080") == HTTP
         assert answer(world, client, f"{address}:30053/UDP") == DNS
 
@@ -177,6 +180,11 @@ def test_another_nodes_port_is_called_from_outside_with_the_first_nodes_address(
     assert answer(world, second.client, "172.18.0.2:30080") == HTTP
 
 
+def test_a_call_goes_on_in_its_own_family():
+    first = call(pod_on(1, family=6), "[fd00:172:18::2]:30080")
+    assert onward(cluster(WEB), first).client == outside_at(2, "fd00:172:18::1")
+
+
 def test_nothing_else_goes_on_to_another_node():
     world = cluster(WEB)
     for destination in (
@@ -185,6 +193,20 @@ def test_nothing_else_goes_on_to_another_node():
     ):
         assert onward(world, call(pod_on(1), destination)) is None
     assert onward(world, call(pod_on(1), "172.18.0.2:22")) is not None
+
+
+def test_a_service_takes_calls_of_another_nodes_address_that_it_names():
+    world = cluster(service("shop/web", "http=80", external="172.18.0.2"))
+    assert answer(world, pod_on(1), "172.18.0.2:80") == HTTP
+    assert onward(world, call(pod_on(1), "172.18.0.2:80")) is None
+    assert onward(world, call(pod_on(1), "172.18.0.2:81")) is not None
+
+
+def test_a_node_whose_range_has_no_room_for_a_gateway_has_its_own_addresses_alone():
+    cramped = replace(node(1), pod_cidrs=(ip_network("10.244.1.1/32"),))
+    world = World.of((cramped,), (WEB,), (SLICE,))
+    assert answer(world, outside_at(1), "172.18.0.1:30080") == HTTP
+    assert answer(world, outside_at(1), "10.244.1.1:30080") == "no service"
 
 
 def test_services_are_known_of_nodes_that_are_not():

@@ -96,16 +96,15 @@ def test_protocols_do_not_clash():
     assert objections(world) == ()
 
 
-def test_node_ports_of_different_families_do_not_clash():
+def test_a_node_port_is_one_in_both_families():
     one = service("shop/web", "a=80@30080", created=OLD)
     two = service("bank/api", "a=80@30080", cluster="fd00:96::2", created=NEW)
     slices = (*SLICES, endpoint_slice("bank/api", ("a=1",), "fd00:10:244:1::5", name="six"))
     world = World.of(NODES, (one, two), slices)
     assert answer(world, outside_at(1), "172.18.0.1:30080") == WEB
-    assert answer(world, outside_at(1, family=6), "[fd00:172:18::1]:30080") == {
-        "[fd00:10:244:1::5]:1"
-    }
-    assert objections(world) == ()
+    assert answer(world, outside_at(1, family=6), "[fd00:172:18::1]:30080") == "no service"
+    assert answer(world, outside_at(1, family=6), "[fd00:96::2]:80") == {"[fd00:10:244:1::5]:1"}
+    assert objected(world) == [("bank/api", "spec.ports", "node's TCP port 30080", "TAKEN")]
 
 
 def test_a_health_check_takes_part_in_clashes_of_node_ports():
@@ -116,13 +115,13 @@ def test_a_health_check_takes_part_in_clashes_of_node_ports():
     assert answer(world, outside_at(1), "172.18.0.1:30080") == 200
     assert answer(world, outside_at(1), "172.18.0.1:30080/UDP") == {"10.244.2.5:3"}
     assert objected(world) == [
-        ("bank/api", "spec.ports.nodePort", "30080/TCP (IPv4)", "TAKEN"),
+        ("bank/api", "spec.ports", "node's TCP port 30080", "TAKEN"),
     ]
     late = service("shop/web", "a=80", created="2026-01-03", **checked)
     world = cluster(late, two)
     assert answer(world, outside_at(1), "172.18.0.1:30080") == API
     assert objected(world) == [
-        ("shop/web", "spec.healthCheckNodePort", "30080/TCP (IPv4)", "TAKEN"),
+        ("shop/web", "spec.healthCheckNodePort", "node's TCP port 30080", "TAKEN"),
     ]
 
 
@@ -131,10 +130,7 @@ def test_the_first_of_a_services_ports_has_what_two_of_them_want():
     world = cluster(both)
     for destination in ("10.96.0.1:80", "172.18.0.1:30080"):
         assert answer(world, pod_on(1), destination) == WEB
-    assert objected(world) == [
-        ("shop/web", "spec.clusterIPs", "10.96.0.1 80/TCP", "TAKEN"),
-        ("shop/web", "spec.ports.nodePort", "30080/TCP (IPv4)", "TAKEN"),
-    ]
+    assert objections(world) == ()
 
 
 # --- what is objected to ---
@@ -164,8 +160,8 @@ def test_ports_that_an_older_service_has_are_objected_to_one_by_one():
         created=NEW,
     )
     assert objected(cluster(one, two)) == [
-        ("bank/api", "spec.ports.nodePort", "30080/TCP (IPv4)", "TAKEN"),
-        ("bank/api", "status.loadBalancer.ingress", "198.51.100.1 80/TCP", "TAKEN"),
+        ("bank/api", "spec.ports", "node's TCP port 30080", "TAKEN"),
+        ("bank/api", "status.loadBalancer.ingress", "198.51.100.1, TCP port 80", "TAKEN"),
     ]
 
 
@@ -175,7 +171,7 @@ def test_a_cluster_address_that_two_services_have_is_the_older_ones_port_by_port
     world = cluster(one, two)
     assert answer(world, pod_on(1), "10.96.0.1:80") == WEB
     assert answer(world, pod_on(1), "10.96.0.1:81") == {"10.244.2.5:2"}
-    assert objected(world) == [("bank/api", "spec.clusterIPs", "10.96.0.1 80/TCP", "TAKEN")]
+    assert objected(world) == [("bank/api", "spec.clusterIPs", "10.96.0.1, TCP port 80", "TAKEN")]
 
 
 def test_addresses_in_pod_ranges_are_objected_to_and_not_their_ports():
@@ -183,7 +179,7 @@ def test_addresses_in_pod_ranges_are_objected_to_and_not_their_ports():
         "shop/web",
         "a=80",
         cluster="10.244.1.9",
-        external="10.244.2.9 198.51.100.1",
+        external="10.244.2.9 198.51.100.1 10.244.2.8",
         load_balancer="10.244.2.8",
     )
     two = service("bank/api", "a=80", cluster="10.96.0.2", external="10.244.2.9")
@@ -195,6 +191,21 @@ def test_addresses_in_pod_ranges_are_objected_to_and_not_their_ports():
     ]
 
 
+def test_a_port_that_is_wanted_by_two_fields_is_objected_to_once():
+    one = service("shop/web", "a=80", external="198.51.100.1", created=OLD)
+    two = service(
+        "bank/api",
+        "a=80",
+        cluster="10.96.0.2",
+        external="198.51.100.1",
+        load_balancer="198.51.100.1",
+        created=NEW,
+    )
+    assert objected(cluster(one, two)) == [
+        ("bank/api", "status.loadBalancer.ingress", "198.51.100.1, TCP port 80", "TAKEN")
+    ]
+
+
 def test_another_services_cluster_address_is_objected_to_and_not_its_ports():
     one = service("shop/web", "a=80", created=NEW)
     two = service(
@@ -202,12 +213,12 @@ def test_another_services_cluster_address_is_objected_to_and_not_its_ports():
         "a=80",
         cluster="10.96.0.2",
         external="10.96.0.1 10.96.0.2",
-        load_balancer="10.96.0.1",
         created=OLD,
     )
-    assert objected(cluster(one, two)) == [
+    three = service("bank/lb", "a=80", cluster="10.96.0.3", load_balancer="10.96.0.1")
+    assert objected(cluster(one, two, three)) == [
         ("bank/api", "spec.externalIPs", "10.96.0.1", "CLUSTER_ADDRESS"),
-        ("bank/api", "status.loadBalancer.ingress", "10.96.0.1", "CLUSTER_ADDRESS"),
+        ("bank/lb", "status.loadBalancer.ingress", "10.96.0.1", "CLUSTER_ADDRESS"),
     ]
 
 
@@ -216,13 +227,13 @@ def test_endpoints_that_are_services_are_objected_to():
     two = service("bank/api", "a=80", cluster="10.96.0.2")
     loops = (
         endpoint_slice("shop/web", ("a=1",), "10.96.0.1", "10.96.0.2", "10.244.1.5"),
-        endpoint_slice("shop/web", ("a=1",), "10.96.0.2", name="b"),
+        endpoint_slice("shop/web", ("a=1",), "10.244.1.6", "10.96.0.2", name="b"),
         endpoint_slice("shop/unknown", ("a=1",), "10.96.0.2"),
     )
     world = World.of(NODES, (one, two), loops)
     assert objections(world) == tuple(
-        Objection(ServiceRef("shop", "web"), "endpoints", address, Hindrance.SERVICE)
-        for address in ("10.96.0.1", "10.96.0.2")
+        Objection(ServiceRef("shop", "web"), f"endpoints[{i}].addresses", text, Hindrance.SERVICE)
+        for i, text in ((0, "10.96.0.1"), (1, "10.96.0.2"))
     )
 
 

@@ -84,7 +84,11 @@ def whatever_protocol(real):
 
 
 def of_both_families(real):
-    return lambda service: real(replace(service, families=(4, 6)))
+    def found(world, claim, client):
+        service = replace(claim.service, families=(4, 6))
+        return real(world, claim._replace(service=service), client)
+
+    return found
 
 
 def only_pod_ranges(real):
@@ -318,11 +322,11 @@ def whatever_is_usable(real):
 
 
 def healthy_if(test):
-    def healthy(world, service, node, family):
+    def healthy(world, service, node):
         return any(
             test(candidate.entry, node)
             for port in service.ports
-            for candidate in selection.candidates(world, service, port, family)
+            for candidate in selection.candidates(world, service, port, 4)
         )
 
     return instead(evaluate, "healthy", healthy)
@@ -334,10 +338,15 @@ def first_port_only(real):
     )
 
 
-def in_some_family(real):
-    return lambda world, service, node, _: any(
-        real(world, service, node, family) for family in (4, 6)
-    )
+def in_its_own_families(real):
+    def found(world, service, node):
+        slices = {
+            ref: replace(one, endpoints=[e for e in one.endpoints if e.address.version == 4])
+            for ref, one in world.slices.items()
+        }
+        return real(World(world.nodes, world.services, slices), service, node)
+
+    return found
 
 
 def of(scenario: Callable[..., None], *arguments: Any) -> Scenario:
@@ -386,8 +395,8 @@ BREAKS: dict[str, tuple[Break, Scenario]] = {
         of(addressing.test_a_service_has_no_face_in_a_family_that_it_does_not_have),
     ),
     "node ports are of both families": (
-        Break(claims, "claims", of_both_families),
-        of(clashing.test_node_ports_of_different_families_do_not_clash),
+        Break(evaluate, "_outcome", of_both_families),
+        of(addressing.test_a_service_has_no_face_in_a_family_that_it_does_not_have),
     ),
     "an external address hides that it is the load balancer's": (
         Break(claims, "addresses", external_first),
@@ -520,28 +529,28 @@ BREAKS: dict[str, tuple[Break, Scenario]] = {
         instead(selection, "usable", ready_and_draining),
         of(endpoints.test_endpoints_that_are_not_ready_are_not_used_while_others_are, "draining"),
     ),
-    "the first copy of an endpoint counts": (
+    "the last copy of an endpoint counts": (
         always(selection, "_goodness", 0),
-        of(endpoints.test_an_endpoint_is_ready_if_one_of_its_slices_says_so, ("unready", "ready")),
+        of(endpoints.test_an_endpoint_is_ready_if_one_of_its_slices_says_so, ("ready", "unready")),
     ),
     "the worst copy of an endpoint counts": (
         Break(
             selection,
             "_goodness",
-            lambda real: lambda candidate: tuple(not good for good in real(candidate)),
+            lambda real: lambda candidate: tuple(not good for good in real(candidate)[:3]),
         ),
         of(endpoints.test_an_endpoint_is_ready_if_one_of_its_slices_says_so, ("ready", "unready")),
     ),
     "copies that drain are no better than others": (
         instead(selection, "_goodness", lambda candidate: candidate.entry.ready),
         of(
-            endpoints.test_an_endpoint_drains_if_one_of_its_slices_says_so_and_none_that_it_is_ready,
-            ("serving", "draining"),
+            endpoints.test_an_endpoint_drains_if_one_of_its_slices_says_so_and_none_says_better,
+            ("draining", "unready"),
         ),
     ),
-    "the last slice by name says where an endpoint is": (
-        instead(selection, "_name", lambda one: one.name[::-1] < "b"),
-        of(endpoints.test_of_equally_good_copies_the_first_slice_by_name_says_where_it_is),
+    "the last slice says where an endpoint is": (
+        Break(selection, "_goodness", lambda real: lambda candidate: real(candidate)[:3]),
+        of(endpoints.test_of_equally_good_copies_the_last_by_its_nodes_name_counts),
     ),
     "there are no hints": (
         always(selection, "_hinted", ()),
@@ -691,9 +700,13 @@ BREAKS: dict[str, tuple[Break, Scenario]] = {
         Break(evaluate, "healthy", first_port_only),
         of(remembering.test_an_endpoint_of_one_of_its_ports_is_enough),
     ),
-    "either family makes a node healthy": (
-        Break(evaluate, "healthy", in_some_family),
-        of(remembering.test_health_is_of_the_family_that_is_asked_in),
+    "one family makes a node healthy": (
+        Break(evaluate, "healthy", in_its_own_families),
+        of(
+            remembering.test_health_is_the_same_in_both_families,
+            "10.96.0.1 fd00:96::1",
+            "fd00:10:244:1::5",
+        ),
     ),
 }
 

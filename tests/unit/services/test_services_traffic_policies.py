@@ -284,6 +284,8 @@ def test_a_client_outside_may_be_seen_or_not_by_a_cluster_address():
 def test_an_endpoint_that_is_said_to_be_on_a_node_and_is_elsewhere_may_see_either():
     astray = world(endpoint(BEYOND, node=1), endpoint("10.244.2.5", node=1), local="external")
     assert seen(astray, outside_at(1), EXTERNAL) == (set(), set())
+    unknown = world(endpoint("10.244.1.5", node=9), local="external")
+    assert seen(unknown, outside_at(9), EXTERNAL) == (set(), set())
 
 
 @pytest.mark.parametrize("local", ["", "external", "internal"])
