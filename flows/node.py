@@ -39,7 +39,7 @@ from ovsnet.flows.flow import (
 )
 from ovsnet.flows.policy import drops_that_no_pod_counts, own_node
 from ovsnet.flows.priorities import BEFORE, FIRST, LAST, OTHERWISE, SOONER, USUAL
-from ovsnet.flows.registers import DESTINATION, ND_ANSWER, OUT_PORT, SOURCE, Side
+from ovsnet.flows.registers import DESTINATION, NATTED, ND_ANSWER, OUT_PORT, SOURCE, Side
 from ovsnet.flows.serving import legs, refused_by_the_node, serving
 from ovsnet.flows.terms import (
     ARP,
@@ -272,9 +272,10 @@ def unroutable() -> Iterator[Flow]:
 
 def no_relay() -> Flow:
     """Tunnel packets to anything but this node's pods and gateway. Every node has ways of its own
-    to other nodes and to the world; one that was taken over does not get this one's.
+    to other nodes and to the world; one that was taken over does not get this one's. Answers to
+    clients who called a service by this node are none of them.
     """
-    return Flow(Table.ROUTE, SOONER, match(in_port(TUNNEL_OFPORT)))
+    return Flow(Table.ROUTE, SOONER, match(in_port(TUNNEL_OFPORT), NATTED.matches(0)))
 
 
 def to_gateway(address: IPAddress, gateway_mac: int) -> Flow:
