@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovsnet.cni import datapath, delegate, links, netns, podside, ports, result
+from ovsnet.cni import datapath, delegate, links, netns, podside, ports, result, routing
 from ovsnet.cni.conf import Request
 from ovsnet.cni.edges import Edges, pod_key
 from ovsnet.cni.errors import CniError, Code, try_again
@@ -174,7 +174,7 @@ def _of_interface(netlink: Netlink, ifname: str, addresses: Addresses) -> list[s
         for address, prefix in podside.wanted_addresses(addresses)
         if (address, prefix) not in present
     ]
-    routes = set(links.routes(netlink))
+    routes = set(routing.routes(netlink))
     problems += [
         f"route {route.text} is missing"
         for route in podside.wanted_routes(link.index, addresses)

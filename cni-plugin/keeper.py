@@ -1,4 +1,5 @@
-"""Keeps the node in shape: bridge, gateway, packet filter, endpoints, plugin and configuration.
+"""Keeps the node in shape: bridge, gateway, packet filter, health checks, endpoints, plugin and
+configuration.
 
 One thread goes through all of it at the start, when something is known to have changed, and from
 time to time; each part compares and repairs. The network configuration is written last, when
@@ -18,12 +19,14 @@ from ovsnet.cni import bridge, datapath, gateway, install, underlay
 from ovsnet.cni.bridge import Bridge, Tunnel
 from ovsnet.cni.conf import VERSIONS
 from ovsnet.cni.config import Config
-from ovsnet.cni.gateway import Gateway
+from ovsnet.cni.gateway import Gateway, RouteTaken
+from ovsnet.cni.health import Health
 from ovsnet.cni.housekeeping import Housekeeping
 from ovsnet.cni.netlink import Netlink, NetlinkError
+from ovsnet.cni.nft import Installer, PacketFilterError
 from ovsnet.cni.node import Network, Node
 from ovsnet.cni.ovsdb import Database, DatabaseUnreachable, TransactionError
-from ovsnet.cni.packetfilter import Installer, PacketFilter, PacketFilterError
+from ovsnet.cni.packetfilter import PacketFilter
 from ovsnet.cni.ranges import NodeRanges
 from ovsnet.cni.source import NodeSource
 
@@ -56,6 +59,7 @@ class Keeper:
         self._housekeeping = housekeeping
         self._tables = tables
         self._filter = Installer()
+        self._health = Health()
         self._choice: datapath.Choice | None = None
         self._warned: set[str] = set()
         self._spoken: dict[Path, tuple[int, list[str]]] = {}
@@ -77,6 +81,7 @@ class Keeper:
         self._wake.set()
         self._thread.join()
         self._source.stop()
+        self._health.stop()
 
     def _run(self) -> None:
         while not self._stopped:
@@ -120,7 +125,7 @@ class Keeper:
             raise Waiting(f"Open vSwitch's database does not answer: {error}") from None
         except TransactionError as error:
             raise Waiting(f"Open vSwitch's database refused the bridge: {error}") from None
-        except (NetlinkError, PacketFilterError, underlay.UnderlayError) as error:
+        except (NetlinkError, PacketFilterError, RouteTaken, underlay.UnderlayError) as error:
             raise Waiting(str(error)) from None
         self._node.ready(network)
         if self._reason is not None:
@@ -135,12 +140,11 @@ class Keeper:
         with Netlink() as netlink:
             network = Network(ranges, self._mtu(netlink, ranges), userspace)
             self._bridge(network)
-            wanted = Gateway(ranges.gateway, config.cluster, network.mtu)
+            services = config.service_ranges
+            wanted = Gateway(ranges.gateway, config.cluster, services, network.mtu)
             self._unsettled = self._gateway(netlink, wanted)
-        tunnel_port = config.tunnel_port if config.tunnel else None
-        wanted_filter = PacketFilter(ranges, config.cluster, config.masquerade, tunnel_port)
-        if self._filter.ensure(wanted_filter):
-            _log.info("packet filter installed", ranges=ranges.text, masquerade=config.masquerade)
+        self._packet_filter(ranges)
+        self._health.ensure(ranges.gateway)
         self._heal_handlers()
         return network
 
@@ -216,6 +220,24 @@ class Keeper:
             netlink.run(messages)
             _log.info("gateway configured", changes=[message.purpose for message in messages])
         return bool(messages)
+
+    def _packet_filter(self, ranges: NodeRanges) -> None:
+        config = self._config
+        wanted = PacketFilter(
+            ranges,
+            config.cluster,
+            config.service_ranges,
+            config.masquerade,
+            config.tunnel_port if config.tunnel else None,
+            config.redirected_ports,
+        )
+        if self._filter.ensure(wanted):
+            _log.info(
+                "packet filter installed",
+                ranges=ranges.text,
+                masquerade=config.masquerade,
+                node_ports=config.node_ports,
+            )
 
     def _heal_handlers(self) -> None:
         """Make ovs-vswitchd count its processors again if it has no upcall handlers.

@@ -1,7 +1,7 @@
-"""Links, addresses, routes and neighbours as netlink messages, and as what the kernel reports.
+"""Links, addresses and neighbours as netlink messages, and as what the kernel reports.
 
 The first half makes messages (see `netlink`), the second reads dumps. Numbers are those of
-linux/if_link.h, if_addr.h, rtnetlink.h and neighbour.h.
+linux/if_link.h, if_addr.h and neighbour.h; `routing` has the routes.
 """
 
 from __future__ import annotations
@@ -29,12 +29,10 @@ Address = IPv4Address | IPv6Address
 
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBI")
-_RTMSG = struct.Struct("=8BI")
 _NDMSG = struct.Struct("=BxxxiHBB")
 
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
 _NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
-_NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _NEWNEIGH, _GETNEIGH = 28, 30
 
 _IFF_UP = 0x1
@@ -51,13 +49,6 @@ _VETH_INFO_PEER = 1
 
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFA_F_NODAD = 0x02
-
-_RT_TABLE_MAIN = 254
-_RTPROT_STATIC = 4
-_SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
-_RTN_UNICAST = 1
-_RTNH_F_ONLINK = 4
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
 
 _NUD_PERMANENT = 0x80
 _NDA_DST, _NDA_LLADDR = 1, 2
@@ -79,7 +70,8 @@ def _mac_text(data: bytes) -> str:
     return data.hex(":")
 
 
-def _family(address: Address) -> int:
+def family(address: Address) -> int:
+    """The number of the address's family."""
     return socket.AF_INET if address.version == 4 else socket.AF_INET6
 
 
@@ -193,7 +185,7 @@ def set_mtu(index: int, mtu: int) -> Message:
 def add_address(index: int, address: Address, prefix: int) -> Message:
     """Put an address on a link, without duplicate address detection."""
     body = (
-        _IFADDR.pack(_family(address), prefix, _IFA_F_NODAD, 0, index)
+        _IFADDR.pack(family(address), prefix, _IFA_F_NODAD, 0, index)
         + attribute(_IFA_LOCAL, address.packed)
         + attribute(_IFA_ADDRESS, address.packed)
     )
@@ -202,72 +194,17 @@ def add_address(index: int, address: Address, prefix: int) -> Message:
 
 def delete_address(index: int, address: Address, prefix: int) -> Message:
     """Take an address off a link. One that is gone already is no error."""
-    body = _IFADDR.pack(_family(address), prefix, 0, 0, index) + attribute(
+    body = _IFADDR.pack(family(address), prefix, 0, 0, index) + attribute(
         _IFA_LOCAL, address.packed
     )
     gone = frozenset({errno.EADDRNOTAVAIL})
     return Message(_DELADDR, 0, body, f"delete address {address}/{prefix}", gone)
 
 
-@dataclass(frozen=True)
-class Route:
-    """A unicast route of the main table."""
-
-    destination: Address
-    prefix: int
-    index: int
-    gateway: Address | None = None
-    source: Address | None = None
-
-    @property
-    def text(self) -> str:
-        """The route in the words of ip-route(8)."""
-        via = f" via {self.gateway}" if self.gateway else ""
-        src = f" src {self.source}" if self.source else ""
-        return f"{self.destination}/{self.prefix}{via} dev {self.index}{src}"
-
-
-def _route_body(route: Route) -> bytes:
-    scope = _SCOPE_UNIVERSE if route.gateway else _SCOPE_LINK
-    body = _RTMSG.pack(
-        _family(route.destination),
-        route.prefix,
-        0,
-        0,
-        _RT_TABLE_MAIN,
-        _RTPROT_STATIC,
-        scope,
-        _RTN_UNICAST,
-        _RTNH_F_ONLINK if route.gateway else 0,
-    )
-    if route.prefix:
-        body += attribute(_RTA_DST, route.destination.packed)
-    body += attribute_u32(_RTA_OIF, route.index)
-    if route.gateway:
-        body += attribute(_RTA_GATEWAY, route.gateway.packed)
-    if route.source:
-        body += attribute(_RTA_PREFSRC, route.source.packed)
-    return body
-
-
-def replace_route(route: Route) -> Message:
-    """Add a route, or put it in the place of one to the same destination.
-
-    A gateway is taken to be on the link, whatever addresses the link has.
-    """
-    return Message(_NEWROUTE, CREATE | REPLACE, _route_body(route), f"add route {route.text}")
-
-
-def delete_route(route: Route) -> Message:
-    """Delete a route. One that is gone already is no error."""
-    gone = frozenset({errno.ESRCH})
-    return Message(_DELROUTE, 0, _route_body(route), f"delete route {route.text}", gone)
-
-
 def permanent_neighbour(index: int, address: Address, mac: str) -> Message:
     """A neighbour entry that never ages."""
     body = (
-        _NDMSG.pack(_family(address), index, _NUD_PERMANENT, 0, 0)
+        _NDMSG.pack(family(address), index, _NUD_PERMANENT, 0, 0)
         + attribute(_NDA_DST, address.packed)
         + attribute(_NDA_LLADDR, mac_bytes(mac))
     )
@@ -319,24 +256,6 @@ def addresses(netlink: Netlink) -> Iterator[LinkAddress]:
         packed = a.get(_IFA_LOCAL) or a.get(_IFA_ADDRESS)
         if packed:
             yield LinkAddress(index, ip_address(packed), prefix)
-
-
-def routes(netlink: Netlink) -> Iterator[Route]:
-    """The unicast routes of the main table with one next hop, both families."""
-    for body in netlink.dump(_GETROUTE, _RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0), "list routes"):
-        family, prefix, _, _, table, _, _, kind, _ = _RTMSG.unpack_from(body)
-        a = attributes(body, _RTMSG.size)
-        if table != _RT_TABLE_MAIN or kind != _RTN_UNICAST or _RTA_OIF not in a:
-            continue
-        zero = bytes(4 if family == socket.AF_INET else 16)
-        gateway, source = a.get(_RTA_GATEWAY), a.get(_RTA_PREFSRC)
-        yield Route(
-            ip_address(a.get(_RTA_DST, zero)),
-            prefix,
-            int.from_bytes(a[_RTA_OIF], "little"),
-            ip_address(gateway) if gateway else None,
-            ip_address(source) if source else None,
-        )
 
 
 @dataclass(frozen=True)

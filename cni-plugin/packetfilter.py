@@ -1,129 +1,168 @@
-"""The node's own packet filter: masquerade, and a wall behind the pods' ports.
+"""The node's own packet filter: one nftables table, `inet ovsnet` (nft(8)), without a rule for any
+single service.
 
-One nftables table, `inet ovsnet`, replaced as a whole in one transaction (nft(8)).
+**The wall.** With the userspace datapath every packet that arrives on a pod's port goes two ways:
+to Open vSwitch, and up the node's own stack, which would deliver or forward it past every flow
+(Open vSwitch's manual says to drop it there, userspace installation, "Using the userspace
+datapath"). The ports are known by their link group. With the kernel's datapath nothing gets that
+far, and the rule matches nothing. The switch takes what comes by the gateway port for the node's if
+it has an address of the node's. So nothing that comes from beyond is forwarded there with one of
+those, or with one of this node's range.
 
-What pods send to addresses outside the cluster leaves with the node's own address. So a pod that
-wrapped a packet itself and sent it to another node's tunnel would be taken for the node, which may
-speak for all its pods: what pods send to the tunnel's UDP port ends here, whatever its address.
+**Refusals.** The switch marks packets for which there is no endpoint by their source MAC, and the
+answer goes back into it. They are answered before anything else is done with them, for whatever
+firewall the node has may drop what it is to forward. What the switch hands to the node because no
+service has the address would be routed back into it, and is refused as well.
 
-With the userspace datapath every packet that arrives on a pod's port goes two ways: to Open
-vSwitch, and up the node's own stack, which would deliver or forward it past every flow (Open
-vSwitch's manual says to drop it there, userspace installation, "Using the userspace datapath").
-The ports are known by their link group. With the kernel's datapath nothing gets that far, and the
-rule matches nothing.
+**Node ports.** What comes for one of the node's addresses and a node port goes to the node port
+address, so into the switch, with source and ports as they were. Some addresses are left out: nobody
+else can be asked in the name of these.
+
+**The way back** for clients whose own address is seen by a program of the node; see `wayback`.
+
+**Masquerade.** What pods send to addresses outside the cluster leaves with the node's own address.
+So a pod that wrapped a packet itself and sent it to another node's tunnel would be taken for the
+node, which may speak for all its pods: what pods send to the tunnel's UDP port ends here, whatever
+its address.
 """
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+from ipaddress import IPv4Network, IPv6Network
 
 from ovsnet import names
-from ovsnet.cni.links import ENDPOINTS
-from ovsnet.cni.ranges import NodeRanges
+from ovsnet.cni import wayback
+from ovsnet.cni.links import ENDPOINTS, Address
+from ovsnet.cni.ranges import NodeRanges, collapsed
 
 TABLE = "ovsnet"
 
+_FROM_SWITCH = f'iifname "{names.GATEWAY_PORT}"'
+_FROM_ELSEWHERE = f'iifname != "{names.GATEWAY_PORT}"'
+_TO_SWITCH = f'oifname "{names.GATEWAY_PORT}"'
+_REFUSED = f"{_FROM_SWITCH} ether saddr {names.REFUSER_MAC}"
+_MARKED = f"ct mark and {wayback.MARK:#x} == {wayback.MARK:#x}"
+_UNMARKED = 0xFFFFFFFF ^ wayback.MARK
+_RESET = "meta l4proto tcp reject with tcp reset"
+_UNREACHABLE = "reject with icmpx port-unreachable"
 
-class PacketFilterError(Exception):
-    """nft is missing or refused; the text has its words."""
+_NO_NODE_PORTS = {"ip": "127.0.0.0/8", "ip6": "{ ::1, fe80::/10 }"}
+"""The node's addresses that have no node ports."""
 
 
 @dataclass(frozen=True)
 class PacketFilter:
-    """Which packets are masqueraded: from the node's pods, to anywhere outside the cluster.
+    """What the table is made from.
 
-    `tunnel_port` is the UDP port of the overlay, None where there is none.
+    `cluster` are the ranges of pods, `services` those of services. `tunnel_port` is the UDP port of
+    the overlay, None where there is none; `node_ports` are the first and the last, None where none
+    are redirected.
     """
 
     ranges: NodeRanges
     cluster: tuple[IPv4Network | IPv6Network, ...]
+    services: tuple[IPv4Network | IPv6Network, ...] = ()
     masquerade: bool = True
     tunnel_port: int | None = None
+    node_ports: tuple[int, int] | None = names.NODE_PORTS
 
     def script(self) -> str:
         """The nft script that replaces the table, whether there is one or not."""
-        rules = "\n".join(f"    {rule}" for rule in self._rules())
+        chains = (
+            _chain("wall", "filter hook prerouting priority raw", [f"iifgroup {ENDPOINTS} drop"]),
+            _chain(
+                "refusals",
+                "filter hook prerouting priority raw",
+                [f"{_REFUSED} {_RESET}", f"{_REFUSED} {_UNREACHABLE}"],
+            ),
+            _chain("arrivals", "filter hook prerouting priority mangle", self._arrivals()),
+            _chain(
+                "node_ports",
+                "nat hook prerouting priority dstnat - 10",
+                (f"{_FROM_ELSEWHERE} {rule}" for rule in self._node_ports()),
+            ),
+            # As much before the usual place (-100), which has a name at the other hook only.
+            _chain("own_node_ports", "nat hook output priority -110", self._node_ports()),
+            _chain("answers", "route hook output priority mangle", [_answers()]),
+            # Before anybody else's policy may drop without a word what is to be refused.
+            _chain("forward", "filter hook forward priority filter - 5", self._forward()),
+            _chain("postrouting", "nat hook postrouting priority srcnat", self._masquerade()),
+        )
         return (
             f"table inet {TABLE}\n"
             f"delete table inet {TABLE}\n"
-            f"table inet {TABLE} {{\n"
-            "  chain wall {\n"
-            "    type filter hook prerouting priority raw; policy accept;\n"
-            f"    iifgroup {ENDPOINTS} drop\n"
-            "  }\n"
-            "  chain forward {\n"
-            "    type filter hook forward priority filter; policy accept;\n"
-            f"{self._no_tunnel_from_pods()}"
-            "  }\n"
-            "  chain postrouting {\n"
-            "    type nat hook postrouting priority srcnat; policy accept;\n"
-            f"{rules}\n"
-            "  }\n"
-            "}\n"
+            f"table inet {TABLE} {{\n{''.join(chains)}}}\n"
         )
 
-    def _no_tunnel_from_pods(self) -> str:
-        if self.tunnel_port is None:
-            return ""
-        return f'    iifname "{names.GATEWAY_PORT}" udp dport {self.tunnel_port} drop\n'
+    def _families(self) -> Iterator[tuple[str, IPv4Network | IPv6Network, Address | None]]:
+        """nft's word for each IP version of the node, its range, its node port address."""
+        node_port = self.ranges.node_port
+        if self.ranges.ipv4 is not None:
+            yield "ip", self.ranges.ipv4, node_port.ipv4
+        if self.ranges.ipv6 is not None:
+            yield "ip6", self.ranges.ipv6, node_port.ipv6
 
-    def _inside(self, own: IPv4Network | IPv6Network) -> Iterator[IPv4Network | IPv6Network]:
-        """The cluster's ranges of one family with the node's own; nft wants no overlaps."""
-        if isinstance(own, IPv4Network):
-            return collapse_addresses([own, *(n for n in self.cluster if n.version == 4)])
-        return collapse_addresses([own, *(n for n in self.cluster if n.version == 6)])
+    def _inside(self, own: IPv4Network | IPv6Network) -> str:
+        """The pods' ranges of one IP version with the node's own."""
+        return _set(own, (own, *self.cluster))
 
-    def _rules(self) -> list[str]:
-        rules = []
-        for keyword, own in (("ip", self.ranges.ipv4), ("ip6", self.ranges.ipv6)):
-            if own is None or not self.masquerade:
-                continue
-            inside = [str(net) for net in self._inside(own)]
-            rules.append(
-                f'oifname != "{names.GATEWAY_PORT}" {keyword} saddr {own}'
-                f" {keyword} daddr != {{ {', '.join(inside)} }} masquerade"
-            )
-        return rules
+    def _arrivals(self) -> Iterator[str]:
+        """Notes which connections came by the gateway port for the node itself and from no pod.
 
-
-class Installer:
-    """Keeps the table in the kernel as it was installed."""
-
-    def __init__(self) -> None:
-        self._installed: tuple[PacketFilter, str] | None = None
-
-    def ensure(self, wanted: PacketFilter) -> bool:
-        """Install the table unless it is there unchanged; True if it was installed.
-
-        After a restart it is installed once, as nobody knows who wrote what is there.
-
-        Raises:
-            PacketFilterError: nft failed.
+        One that is taken up again by another way is answered that way.
         """
-        if self._installed is not None and self._installed == (wanted, _list()):
-            return False
-        _nft(["-f", "-"], wanted.script())
-        self._installed = wanted, _list()
-        return True
+        original = "ct direction original"
+        yield f"{_FROM_ELSEWHERE} {original} {_MARKED} ct mark set ct mark and {_UNMARKED:#x}"
+        for word, own, _ in self._families():
+            yield (
+                f"{_FROM_SWITCH} {word} saddr != {self._inside(own)} {original}"
+                f" fib daddr type local ct mark set ct mark or {wayback.MARK:#x}"
+            )
+
+    def _node_ports(self) -> Iterator[str]:
+        """What is for a node port goes to the node port address, port and source as they are."""
+        if self.node_ports is None:
+            return
+        first, last = self.node_ports
+        ports = f"meta l4proto {{ tcp, udp, sctp }} th dport {first}-{last}"
+        for word, _, target in self._families():
+            local = f"fib daddr type local {word} daddr != {_NO_NODE_PORTS[word]}"
+            yield f"{local} {ports} dnat {word} to {target}"
+
+    def _forward(self) -> Iterator[str]:
+        if self.tunnel_port is not None:
+            yield f"{_FROM_SWITCH} udp dport {self.tunnel_port} drop"
+        for word, own, _ in self._families():
+            yield f"{_FROM_ELSEWHERE} {_TO_SWITCH} {word} saddr {own} drop"
+            if any(net.version == own.version for net in self.services):
+                back = f"{_FROM_SWITCH} {_TO_SWITCH} {word} daddr {_set(own, self.services)}"
+                yield f"{back} {_RESET}"
+                yield f"{back} {_UNREACHABLE}"
+        yield f"{_FROM_ELSEWHERE} {_TO_SWITCH} fib saddr type local drop"
+
+    def _masquerade(self) -> Iterator[str]:
+        if not self.masquerade:
+            return
+        for word, own, _ in self._families():
+            yield (
+                f'oifname != "{names.GATEWAY_PORT}" {word} saddr {own}'
+                f" {word} daddr != {self._inside(own)} masquerade"
+            )
 
 
-def _list() -> str:
-    try:
-        return _nft(["list", "table", "inet", TABLE], "")
-    except PacketFilterError:
-        return ""
+def _answers() -> str:
+    """Marks the answers of connections that are to be answered through the switch."""
+    return f"ct direction reply {_MARKED} meta mark set meta mark or {wayback.MARK:#x}"
 
 
-def _nft(arguments: list[str], stdin: str) -> str:
-    try:
-        done = subprocess.run(
-            ["nft", *arguments], input=stdin, capture_output=True, text=True, check=False
-        )
-    except OSError as error:
-        raise PacketFilterError(f"nft cannot be run: {error}") from None
-    if done.returncode:
-        raise PacketFilterError(f"nft {' '.join(arguments)}: {done.stderr.strip()}")
-    return done.stdout
+def _set(like: IPv4Network | IPv6Network, networks: Iterable[IPv4Network | IPv6Network]) -> str:
+    """The networks of one IP version as a set, in which nft wants no overlaps."""
+    fitting = (str(net) for net in collapsed(networks) if net.version == like.version)
+    return f"{{ {', '.join(fitting)} }}"
+
+
+def _chain(name: str, hook: str, rules: Iterable[str]) -> str:
+    lines = (f"type {hook}; policy accept;", *rules)
+    return "".join((f"  chain {name} {{\n", *(f"    {line}\n" for line in lines), "  }\n"))

@@ -9,7 +9,7 @@ import socket
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
-from ovsnet.cni import links, netns
+from ovsnet.cni import links, netns, routing
 from ovsnet.cni.netlink import Message, Netlink
 from ovsnet.cni.probe import Probe
 from ovsnet.cni.ranges import Addresses
@@ -60,7 +60,7 @@ def _messages(index: int, addresses: Addresses) -> list[Message]:
         links.set_up(index),
     ]
     messages += [links.add_address(index, a, p) for a, p in wanted_addresses(addresses)]
-    messages += [links.replace_route(route) for route in wanted_routes(index, addresses)]
+    messages += [routing.replace_route(route) for route in wanted_routes(index, addresses)]
     return messages
 
 
@@ -70,7 +70,7 @@ def wanted_addresses(addresses: Addresses) -> list[tuple[links.Address, int]]:
     return [(a, length) for a, length in both if a is not None]
 
 
-def wanted_routes(index: int, addresses: Addresses) -> list[links.Route]:
+def wanted_routes(index: int, addresses: Addresses) -> list[routing.Route]:
     """The pod's routes: to the gateway on the link, and to everything else through it."""
     both = ((_ANY4, addresses.gateway4, 32), (_ANY6, addresses.gateway6, 128))
     return [
@@ -78,8 +78,8 @@ def wanted_routes(index: int, addresses: Addresses) -> list[links.Route]:
         for everything, gateway, length in both
         if gateway is not None
         for route in (
-            links.Route(gateway, length, index),
-            links.Route(everything, 0, index, gateway),
+            routing.Route(gateway, length, index),
+            routing.Route(everything, 0, index, gateway),
         )
     ]
 

@@ -1,8 +1,8 @@
 """The address ranges of a node, and the addresses that one host offset has in them.
 
 A node has at most one IPv4 and one IPv6 range (its podCIDRs). A pod gets the same host offset in
-both; offset 1 is the gateway, offset 2 the node's service address. One number therefore stands for
-all addresses of a pod.
+both; offset 1 is the gateway, offset 2 the node's service address, the last address its node port
+address. One number therefore stands for all addresses of a pod.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class NodeRanges:
     def last(self) -> int:
         """The highest host offset that a pod may have, limited by the smaller range.
 
-        The last address of an IPv4 range is its broadcast address and stays unused.
+        The last address of each range is the node port address.
         """
         sizes = [n.num_addresses for n in (self.ipv4, self.ipv6) if n is not None]
         return min(min(sizes) - 2, 0xFFFFFFFF)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovsnet.cni import links
+from ovsnet.cni import links, routing
 from ovsnet.cni.netlink import Netlink
 
 OVERHEAD_IPV4 = 50
@@ -31,7 +31,7 @@ def find(netlink: Netlink, device: str) -> tuple[links.Link, bool]:
             raise UnderlayError(f"underlay: the node has no device {device!r}")
         link = found[0]
     else:
-        defaults = [r for r in links.routes(netlink) if r.prefix == 0 and r.index in all_links]
+        defaults = [r for r in routing.routes(netlink) if r.prefix == 0 and r.index in all_links]
         if not defaults:
             raise UnderlayError(
                 "underlay: the node has no default route to tell its device by; name the device"

@@ -1,25 +1,21 @@
-"""The node's own parts as values: bridge, gateway, packet filter, underlay, datapath, source."""
+"""The node's own parts as values: bridge, underlay, datapath, source, files."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from ovsnet import names
-from ovsnet.cni import bridge, datapath, gateway, install, links, underlay
+from ovsnet.cni import bridge, datapath, install, underlay
 from ovsnet.cni.bridge import Bridge, Tunnel
 from ovsnet.cni.diagnosis import Silence
-from ovsnet.cni.gateway import Gateway
-from ovsnet.cni.packetfilter import PacketFilter
 from ovsnet.cni.ports import SwitchPort
 from ovsnet.cni.ranges import NodeRanges
 from ovsnet.cni.source import WatchedSource
 
 RANGES = NodeRanges.of(["10.77.3.0/24", "fd00:77:3::/64"])
-CLUSTER = (ip_network("10.77.0.0/16"), ip_network("fd00:77::/32"))
 BRIDGE = Bridge(
     "br-int",
     "node-1",
@@ -84,63 +80,6 @@ def test_the_tunnel_is_added_when_it_is_missing():
     without = replace(BRIDGE, tunnel=None)
     operations = bridge.reconcile(BRIDGE, as_wanted(without))
     assert [o["op"] for o in operations] == ["insert", "insert", "mutate"]
-
-
-WANTED = Gateway(RANGES.gateway, CLUSTER, 1450)
-
-
-def gateway_as_wanted(desired: Gateway) -> gateway.Present:
-    link = links.Link(7, names.GATEWAY_PORT, desired.addresses.pod_mac, desired.mtu, True, "tun")
-    return gateway.Present(
-        link,
-        desired.wanted_addresses(),
-        desired.wanted_routes(7),
-        desired.wanted_neighbours(7),
-    )
-
-
-def test_a_gateway_that_is_right_is_left_alone():
-    assert gateway.reconcile(WANTED, gateway_as_wanted(WANTED)) == []
-
-
-def test_a_gateway_from_nothing():
-    bare = links.Link(7, names.GATEWAY_PORT, "02:00:00:00:00:01", 1500, False, "tun")
-    present = gateway.Present(bare, frozenset(), frozenset(), frozenset())
-    purposes = [m.purpose for m in gateway.reconcile(WANTED, present)]
-    assert purposes[0].startswith("set MAC 0a:58:0a:4d:03:01 and MTU 1450")
-    for part in (
-        "add address 10.77.3.1/32",
-        "add neighbour 169.254.1.1 at 0e:58:a9:fe:01:01",
-        "add route 10.77.0.0/16 via 169.254.1.1 dev 7 src 10.77.3.1",
-        "add route fd00:77::/32 via fe80::c58:a9ff:fefe:101 dev 7 src fd00:77:3::1",
-    ):
-        assert part in purposes
-
-
-def test_what_was_of_another_range_goes():
-    before = Gateway(NodeRanges.of(["10.77.9.0/24"]).gateway, CLUSTER, 1450)
-    purposes = [m.purpose for m in gateway.reconcile(WANTED, gateway_as_wanted(before))]
-    assert "delete address 10.77.9.1/32" in purposes
-    assert any(p.startswith("delete route 10.77.0.0/16") for p in purposes)
-    assert purposes.index("delete address 10.77.9.1/32") < purposes.index(
-        "add route 10.77.0.0/16 via 169.254.1.1 dev 7 src 10.77.3.1"
-    )
-
-
-def test_a_node_of_one_family_has_nothing_of_the_other():
-    wanted = Gateway(NodeRanges.of(["10.77.3.0/24"]).gateway, CLUSTER, 1450)
-    assert all(r.destination.version == 4 for r in wanted.wanted_routes(7))
-    assert not any("ipv6/conf/all" in name for name in gateway.settings(wanted))
-
-
-def test_what_is_masqueraded():
-    script = PacketFilter(RANGES, CLUSTER).script()
-    assert 'oifname != "ovsnet-gw0" ip saddr 10.77.3.0/24 ip daddr != { 10.77.0.0/16 }' in script
-    assert "ip6 saddr fd00:77:3::/64" in script
-    assert f"iifgroup {links.ENDPOINTS} drop" in script
-    plain = PacketFilter(RANGES, CLUSTER, masquerade=False).script()
-    assert "masquerade" not in plain
-    assert "iifgroup" in plain
 
 
 @pytest.mark.parametrize(
