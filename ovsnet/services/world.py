@@ -17,7 +17,7 @@ from ovsnet.model import (
     ServiceRef,
     SliceRef,
 )
-from ovsnet.names import GATEWAY_OFFSET
+from ovsnet.names import FIRST_POD_OFFSET, NODE_PORT_OFFSET
 
 
 class World(msgspec.Struct, frozen=True):
@@ -86,14 +86,15 @@ class Endpoint(NamedTuple):
 
 
 def own_addresses(world: World, name: str) -> tuple[IPAddress, ...]:
-    """Every address of a node itself: those that it names, and the gateway's in its pod ranges. A
-    loopback address is none of them. A node that is not known has none.
+    """Every address whose ports are node ports of a node: those that it names, and the node port
+    address in each of its pod ranges, to which it sends on what comes for the others. A loopback
+    address is none of them, nor is the gateway's. A node that is not known has none.
     """
     node = world.nodes.get(name)
     if node is None:
         return ()
-    gateways = (r[GATEWAY_OFFSET] for r in node.pod_cidrs if r.num_addresses > GATEWAY_OFFSET)
-    return (*node.addresses, *gateways)
+    ranges = (r for r in node.pod_cidrs if r.num_addresses > FIRST_POD_OFFSET)
+    return (*node.addresses, *(r[NODE_PORT_OFFSET] for r in ranges))
 
 
 def is_on(world: World, address: IPAddress, name: str) -> bool:

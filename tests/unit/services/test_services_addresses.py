@@ -151,9 +151,17 @@ def test_a_service_has_no_face_in_a_family_that_it_does_not_have():
 @pytest.mark.parametrize("client", [pod_on(1), process_on(1), outside_at(1)])
 def test_a_node_port_is_a_port_of_every_address_of_the_node(client):
     world = cluster(WEB)
-    for address in ("172.18.0.1", "10.244.1.1"):
+    for address in ("172.18.0.1", "10.244.1.255"):
         assert answer(world, client, f"{address}:30080") == HTTP
         assert answer(world, client, f"{address}:30053/UDP") == DNS
+
+
+def test_a_node_port_is_no_port_of_the_gateway_nor_of_the_service_address():
+    """Answers go there, and would be taken for calls of node ports."""
+    world = cluster(WEB)
+    for client in (pod_on(1), process_on(1), outside_at(1)):
+        for address in ("10.244.1.1", "10.244.1.2"):
+            assert answer(world, client, f"{address}:30080") == "no service"
 
 
 @pytest.mark.parametrize("client", [pod_on(1), process_on(1), outside_at(1)])
@@ -202,7 +210,7 @@ def test_a_service_takes_calls_of_another_nodes_address_that_it_names():
     assert onward(world, call(pod_on(1), "172.18.0.2:81")) is not None
 
 
-def test_a_node_whose_range_has_no_room_for_a_gateway_has_its_own_addresses_alone():
+def test_a_node_whose_range_has_no_room_for_a_node_port_address_has_its_own_alone():
     cramped = replace(node(1), pod_cidrs=(ip_network("10.244.1.1/32"),))
     world = World.of((cramped,), (WEB,), (SLICE,))
     assert answer(world, outside_at(1), "172.18.0.1:30080") == HTTP

@@ -80,7 +80,7 @@ def test_whose_address_is_seen_does_not_depend_on_affinity():
 @pytest.mark.parametrize("whose", [pod_on, process_on, outside_at])
 def test_a_node_is_healthy_if_it_has_a_ready_endpoint(whose):
     checked = world(ONE, **CHECKED)
-    for address in ("172.18.0.1", "10.244.1.1"):
+    for address in ("172.18.0.1", "10.244.1.255"):
         assert answer(checked, whose(1), f"{address}:31000") == 200
     assert answer(checked, whose(2), "172.18.0.2:31000") == 503
 

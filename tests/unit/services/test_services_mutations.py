@@ -112,6 +112,13 @@ def every_nodes(real):
     return lambda world, _: tuple(a for name in world.nodes for a in real(world, name))
 
 
+def with_gateway(real):
+    return lambda world, name: (
+        *real(world, name),
+        *(r[1] for r in world.nodes[name].pod_cidrs),
+    )
+
+
 def with_loopback(real):
     loopback = (parse_address("127.0.0.1"), parse_address("::1"))
     return lambda world, name: (*real(world, name), *loopback)
@@ -445,9 +452,15 @@ BREAKS: dict[str, tuple[Break, Scenario]] = {
             POD,
         ),
     ),
-    "node ports are no ports of the gateway": (
+    "node ports are no ports of the node port address": (
         instead(evaluate, "own_addresses", lambda world, name: world.nodes[name].addresses),
         of(addressing.test_a_node_port_is_a_port_of_every_address_of_the_node, POD),
+    ),
+    "node ports are ports of the gateway": (
+        Break(evaluate, "own_addresses", with_gateway),
+        of(
+            addressing.test_a_node_port_is_no_port_of_the_gateway_nor_of_the_service_address,
+        ),
     ),
     "node ports are ports of loopback addresses": (
         Break(evaluate, "own_addresses", with_loopback),
