@@ -85,7 +85,7 @@ class Carriage:
         """Where an honest packet with these addresses enters: node, port and MAC; None: nowhere."""
         for node in self.world.nodes.values():
             if any(source in r for r in node.pod_cidrs):
-                if source in gateways(node):
+                if source in gateways(node) or source in service_addresses(node):
                     return node.name, GATEWAY_OFPORT, ROUTER_MAC
                 pod = self.pod_of(source)
                 if pod is None:
@@ -165,6 +165,11 @@ class Carriage:
 
 def gateways(node: Node) -> list[IPAddress]:
     return [r[1] for r in node.pod_cidrs]
+
+
+def service_addresses(node: Node) -> list[IPAddress]:
+    """Where connections seem to come from that services translate; nobody answers to them."""
+    return [r[2] for r in node.pod_cidrs]
 
 
 def first_packet(traffic: Traffic) -> Packet:

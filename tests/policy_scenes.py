@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-from policy_carriage import Carriage
+from policy_carriage import Carriage, service_addresses
 from policy_objects import block, namespace, node, peer, pod, policy, port, rule
 
 from ovsnet.model import IPAddress, NetworkPolicy, Phase, Protocol
@@ -135,6 +135,9 @@ def deliverable(carriage: Carriage, traffic: Traffic) -> bool:
     if traffic.source == traffic.destination or traffic.port == 0:
         return False
     if carriage.start(*ends) is None or carriage.is_own_address_of_another_node(*ends):
+        return False
+    # Answers find back to a service address only where a service has translated the connection.
+    if any(traffic.source in service_addresses(n) for n in carriage.world.nodes.values()):
         return False
     if carriage.pod_of(traffic.destination) is not None:
         return True

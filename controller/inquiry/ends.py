@@ -14,6 +14,7 @@ import msgspec
 from ovsnet.controller.inquiry.world import Snapshot
 from ovsnet.flows.node import gateway_of
 from ovsnet.flows.pod import Endpoint
+from ovsnet.flows.serving import legs
 from ovsnet.model import IPAddress, Node, Pod, PodRef, parse_address
 
 EXPECTED: Final = "expected NAMESPACE/POD, node/NAME or an IP address"
@@ -136,9 +137,16 @@ def _address_end(seen: Snapshot, text: str, address: IPAddress) -> End:
             name = view.node.name
             return End(text, None, name, None, (address,), (f"{text} is the node {name}",))
         if any(address in network for network in view.node.pod_cidrs):
-            remark = f"{text} is of the pod range of {view.node.name}, and no pod has it"
-            return End(text, None, view.node.name, remarks=(remark,))
+            return End(text, None, view.node.name, remarks=(_nobodys_here(view.node, address),))
     return End(text, addresses=(address,))
+
+
+def _nobodys_here(node: Node, address: IPAddress) -> str:
+    """What an address of a node's pod range is that neither a pod nor the node answers to."""
+    if any(address == leg.service for leg in legs(node)):
+        calls = "some connections to services seem to come from it, and nobody answers to it"
+        return f"{address} is the service address of {node.name}: {calls}"
+    return f"{address} is of the pod range of {node.name}, and no pod has it"
 
 
 def _is_nobodys(address: IPAddress) -> bool:

@@ -16,7 +16,7 @@ from ovsnet.model import (
     PodRef,
     PolicyRef,
 )
-from ovsnet.names import GATEWAY_OFFSET
+from ovsnet.names import GATEWAY_OFFSET, SERVICE_OFFSET
 
 
 class World(msgspec.Struct, frozen=True):
@@ -66,9 +66,9 @@ class Party(NamedTuple):
 def addresses(world: World, end: End, family: int) -> tuple[IPAddress, ...]:
     """The addresses of an end in an address family (4 or 6), the one that it sends from first.
 
-    A node has the gateway's address in its pod range and its own. A hostNetwork pod has its
-    node's own, whatever its status says. Nobody has any who is unknown, whose containers have
-    ended for good, or whose address has not been reported yet.
+    A node has the gateway's and the service address in its pod range, and its own. A hostNetwork
+    pod has its node's own, whatever its status says. Nobody has any who is unknown, whose
+    containers have ended for good, or whose address has not been reported yet.
     """
     if isinstance(end, NodeName):
         node = world.nodes.get(end.name)
@@ -90,10 +90,13 @@ def _pod_addresses(world: World, pod: Pod | None) -> tuple[IPAddress, ...]:
 
 
 def node_addresses(node: Node) -> tuple[IPAddress, ...]:
-    """Every address that a node may send from: the gateway's in its pod ranges, and its own."""
+    """Every address that a node's connections may come from: the gateway's and the service address
+    in its pod ranges, and its own.
+    """
+    offsets = (GATEWAY_OFFSET, SERVICE_OFFSET)
     ranges = (r for r in (node.range4, node.range6) if r is not None)
-    gateways = (r[GATEWAY_OFFSET] for r in ranges if r.num_addresses > GATEWAY_OFFSET)
-    return (*gateways, *node.addresses)
+    in_ranges = (r[offset] for r in ranges for offset in offsets if r.num_addresses > offset)
+    return (*in_ranges, *node.addresses)
 
 
 def in_network(pod: Pod) -> bool:

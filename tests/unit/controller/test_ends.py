@@ -8,7 +8,7 @@ from policy_carriage import network_of
 from policy_objects import namespace, node, pod
 
 from ovsnet.controller.belief import Port
-from ovsnet.controller.inquiry.ends import EXPECTED, End, UnknownEndError, resolve
+from ovsnet.controller.inquiry.ends import EXPECTED, UnknownEndError, resolve
 from ovsnet.controller.inquiry.world import snapshot
 from ovsnet.model import PodRef
 from ovsnet.names import port_name
@@ -58,12 +58,19 @@ def test_an_address_is_who_has_it(text, pod_name, node_name, remark):
     assert remark is None or end.remarks == (remark,)
 
 
-def test_an_address_of_a_pod_range_that_no_pod_has():
-    assert resolve(SEEN, "10.244.2.77") == End(
-        "10.244.2.77",
-        node="node-2",
-        remarks=("10.244.2.77 is of the pod range of node-2, and no pod has it",),
-    )
+@pytest.mark.parametrize(
+    ("text", "remark"),
+    [
+        ("10.244.2.77", "10.244.2.77 is of the pod range of node-2, and no pod has it"),
+        ("fd00:10:244:2:0::2", "fd00:10:244:2::2 is the service address of node-2: some connect"),
+        ("10.244.2.2", "10.244.2.2 is the service address of node-2: some connections to services"),
+    ],
+)
+def test_an_address_of_a_pod_range_that_no_pod_has(text, remark):
+    end = resolve(SEEN, text)
+    assert (end.name, end.pod, end.node, end.addresses) == (text, None, "node-2", ())
+    (said,) = end.remarks
+    assert said.startswith(remark)
 
 
 def test_a_port_that_is_refused_is_why_a_pod_has_no_address():

@@ -225,8 +225,13 @@ ALONE = policy("shop/alone", ingress=NOTHING, egress=NOTHING)
 
 def test_a_pod_and_its_own_node_reach_each_other_by_all_of_the_nodes_addresses():
     world = cluster(ALONE)
-    own = ("10.244.1.1", "172.18.0.1"), ("fd00:10:244:1::1", "fd00:172:18::1")
-    others = ("10.244.2.1", "172.18.0.2"), ("fd00:10:244:2::1", "fd00:172:18::2")
+    own, others = (
+        (
+            (f"10.244.{n}.1", f"10.244.{n}.2", f"172.18.0.{n}"),
+            (f"fd00:10:244:{n}::1", f"fd00:10:244:{n}::2", f"fd00:172:18::{n}"),
+        )
+        for n in (1, 2)
+    )
     for family, near, far in zip((4, 6), own, others, strict=True):
         for address in near:
             assert reaches(world, address, "shop/web", families=(family,))
@@ -409,8 +414,8 @@ def test_the_addresses_of_ends():
         ("shop/web", 6): ("fd00:10:244:1::6",),
         ("shop/agent", 4): ("172.18.0.1",),
         ("shop/agent", 6): ("fd00:172:18::1",),
-        ("node/node-1", 4): ("10.244.1.1", "172.18.0.1"),
-        ("node/node-1", 6): ("fd00:10:244:1::1", "fd00:172:18::1"),
+        ("node/node-1", 4): ("10.244.1.1", "10.244.1.2", "172.18.0.1"),
+        ("node/node-1", 6): ("fd00:10:244:1::1", "fd00:10:244:1::2", "fd00:172:18::1"),
         ("node/none", 4): (),
         ("node/none", 6): (),
         ("shop/none", 4): (),

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from policy_carriage import Carriage, answer, first_packet
+from policy_carriage import Carriage, answer, first_packet, service_addresses
 from policy_scenes import SCENES, deliverable, every_traffic, world
 from policy_strategies import clusters, traffics
 
@@ -40,6 +40,25 @@ def test_every_pair_and_port_of_a_scene(name: str) -> None:
     tried = [t for t in every_traffic(carriage.world) if deliverable(carriage, t)]
     assert len(tried) > 500
     assert [d for d in (disagreement(carriage, t) for t in tried) if d] == []
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_what_seems_to_come_from_a_nodes_service_address(name: str) -> None:
+    """The first packets of connections that services have translated: the pod's own node may
+    always call it, another node is an address like any other.
+    """
+    carriage = Carriage.of(world(name))
+    froms = {a for n in carriage.world.nodes.values() for a in service_addresses(n)}
+    tried = [
+        t
+        for t in every_traffic(carriage.world)
+        if t.source in froms and carriage.pod_of(t.destination) is not None
+    ]
+    assert len(tried) > 100
+    for traffic in tried:
+        alone = Carriage(carriage.world, carriage.flows, switches=carriage.switches)
+        passed = alone.arrives(first_packet(traffic), traffic.source, traffic.destination)
+        assert passed is evaluate(carriage.world, traffic).allowed, traffic
 
 
 @settings(max_examples=400, deadline=None)
