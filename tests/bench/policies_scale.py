@@ -36,7 +36,7 @@ from ovsnet.model import (
     PolicyRule,
     Selector,
 )
-from ovsnet.names import host_mac, port_name
+from ovsnet.names import FIRST_POD_OFFSET, host_mac, port_name
 from tests.bench.figures import Figure, figure, show, write
 from tests.bench.scale import megabytes
 
@@ -54,7 +54,7 @@ _PORTS = (PolicyPort(port=80), PolicyPort(port=443))
 _TARGET_OF_FLOWS = 1.1
 
 _BOTH = frozenset(Direction)
-_FIRST_HOST = 2
+_FIRST_HOST = FIRST_POD_OFFSET
 
 
 class Shape(NamedTuple):

@@ -26,7 +26,7 @@ from ovsnet.controller.garbage import hold_off, set_aside
 from ovsnet.controller.network import Network
 from ovsnet.controller.openflow.encode import fingerprint
 from ovsnet.model import Node, Pod
-from ovsnet.names import host_mac, port_name
+from ovsnet.names import FIRST_POD_OFFSET, host_mac, port_name
 from tests.bench.figures import Figure, figure, show, write
 
 NODES = 1_000
@@ -124,7 +124,7 @@ def _range4(node: int) -> IPv4Network:
 
 
 def _address(node: int, pod: int) -> IPv4Address:
-    return _range4(node)[pod + 2]
+    return _range4(node)[pod + FIRST_POD_OFFSET]
 
 
 def _uid(node: int, pod: int) -> str:
