@@ -29,6 +29,8 @@ def options(
         "node": host.name,
         "kubeconfig": str(layout.inner_kubeconfig),
         "cluster_cidrs": list(plan.POD_CIDRS),
+        "services": list(plan.SERVICE_CIDRS),
+        "external": list(plan.EXTERNAL_CIDRS),
         "controllers": [controller.target],
         "agents_urls": [controller.agents_url],
         "ovsdb": str(paths.ovs / "db.sock"),

@@ -1,4 +1,4 @@
-"""The network between a sandbox's nodes, and the way from there to an address outside.
+"""The network between a sandbox's nodes, and the way between there and an address outside.
 
 ```
  node1  node2  node3  control        outside

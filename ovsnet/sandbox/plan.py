@@ -14,6 +14,10 @@ OUTSIDE4 = IPv4Network("203.0.113.0/24")
 OUTSIDE6 = IPv6Network("2001:db8:0:113::/64")
 POD_CIDRS = ("10.244.0.0/16", "fd00:10:244::/56")
 SERVICE_CIDRS = ("10.96.0.0/16", "fd00:10:96::/112")
+EXTERNAL_CIDRS = ("198.51.100.0/24", "2001:db8:0:198::/64")
+"""For addresses of load balancers and external ones. No node has them: the router sends what is for
+them to one node, as a router does that a load balancer has told to.
+"""
 
 MTU = 1500
 """Bytes of an IP packet that the fabric carries."""
@@ -91,8 +95,9 @@ def _veth(port: str, netns: str) -> list[str]:
 def fabric_links(hosts: Plan, prefix: str) -> list[str]:
     """Lines for `ip -batch` in the fabric's namespace: bridge, router, a veth to every host.
 
-    The router knows the underlay and the outside and no pod range: a packet that leaves a node
-    with a pod's own address gets no answer, so a masquerade that fails cannot go unnoticed.
+    The router knows the underlay, the outside and, behind the first node, the external addresses.
+    It knows no pod range: a packet that leaves a node with a pod's own address gets no answer, so a
+    masquerade that fails cannot go unnoticed.
     """
     lines = [
         f"link add {_FABRIC_BRIDGE} mtu {MTU} type bridge forward_delay 0 mcast_snooping 0",
@@ -108,7 +113,15 @@ def fabric_links(hosts: Plan, prefix: str) -> list[str]:
     lines += _address(
         _OUTSIDE_PORT, OUTSIDE4[_ROUTER_OFFSET], OUTSIDE6[_ROUTER_OFFSET], _OUTSIDE_LENGTHS
     )
-    return [*lines, f"link set {_FABRIC_BRIDGE} up", f"link set {_OUTSIDE_PORT} up"]
+    lines += [f"link set {_FABRIC_BRIDGE} up", f"link set {_OUTSIDE_PORT} up"]
+    balancer = hosts.nodes[0]
+    return [
+        *lines,
+        *(
+            f"route replace {cidr} via {via}"
+            for cidr, via in zip(EXTERNAL_CIDRS, (balancer.ipv4, balancer.ipv6), strict=True)
+        ),
+    ]
 
 
 def _host_links(host: Host, interface: str, networks: tuple[IPv4Network, IPv6Network]) -> list[str]:

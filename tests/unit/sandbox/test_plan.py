@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
+from itertools import combinations
 
 import pytest
 
@@ -42,6 +44,24 @@ def test_the_router_knows_no_pod_range() -> None:
     )
     for cidr in plan.POD_CIDRS:
         assert cidr.split("/")[0] not in everything
+
+
+def test_the_router_sends_external_addresses_to_a_node() -> None:
+    hosts = plan.plan(3)
+    routes = [line for line in plan.fabric_links(hosts, "p") if line.startswith("route")]
+    node = hosts.nodes[0]
+    assert routes == [
+        f"route replace {cidr} via {via}"
+        for cidr, via in zip(plan.EXTERNAL_CIDRS, (node.ipv4, node.ipv6), strict=True)
+    ]
+
+
+def test_no_range_holds_addresses_of_another() -> None:
+    ranges = [plan.UNDERLAY4, plan.UNDERLAY6, plan.OUTSIDE4, plan.OUTSIDE6]
+    texts = (*plan.POD_CIDRS, *plan.SERVICE_CIDRS, *plan.EXTERNAL_CIDRS)
+    ranges += [ip_network(text) for text in texts]
+    for one, other in combinations(ranges, 2):
+        assert one.version != other.version or not one.overlaps(other)
 
 
 def test_the_addresses_of_a_node_go_where_the_tunnel_leaves() -> None:
