@@ -1,4 +1,6 @@
-"""Tells what is wrong with policies: in the log, and by Events, again and again while it lasts."""
+"""Tells what cannot be done as the API's objects say: in the log, and by Events, again and again
+while it lasts.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,15 @@ from typing import Final
 from ovsnet import logs
 from ovsnet.api import Remark
 from ovsnet.controller.brain import Brain, Result
-from ovsnet.controller.complaints import Complaint, complaints, news, remarks, sctp_complaints
+from ovsnet.controller.complaints import (
+    Complaint,
+    by_object,
+    complaints,
+    news,
+    remarks,
+    sctp_complaints,
+)
+from ovsnet.controller.services.complaints import sctp_service_complaints, service_complaints
 
 REMIND: Final = 1800.0
 """Seconds after which an Event is repeated: API servers forget Events after an hour."""
@@ -18,17 +28,18 @@ _USERSPACE: Final = "netdev"
 
 def standing(brain: Brain) -> tuple[Complaint, ...]:
     """All complaints that there are now, in order."""
-    network = brain.network
+    network, board = brain.network, brain.network.board
     policies = tuple(network.enforcement.doubtful)
-    if not policies:
-        return ()
-    userspace = {
-        name
-        for name in network.nodes
-        if (session := brain.switchboard.session(name)) and session.datapath == _USERSPACE
-    }
-    by_datapath = sctp_complaints(policies, network.enforcement.nodes_of, userspace)
-    return tuple(sorted((*complaints(policies), *by_datapath)))
+    found = [*complaints(policies), *service_complaints(board.objections)]
+    if policies or board.with_sctp:
+        userspace = {
+            name
+            for name in network.nodes
+            if (session := brain.switchboard.session(name)) and session.datapath == _USERSPACE
+        }
+        found += sctp_complaints(policies, network.enforcement.nodes_of, userspace)
+        found += sctp_service_complaints(board.with_sctp, userspace)
+    return tuple(sorted(found))
 
 
 class Complainer:
@@ -64,14 +75,12 @@ class Complainer:
             self._told[remark] = last
 
     def _write(self, fresh: tuple[Complaint, ...]) -> None:
-        by_policy: dict[str, list[Complaint]] = {}
-        for complaint in fresh:
-            by_policy.setdefault(str(complaint.policy), []).append(complaint)
-        for policy, found in by_policy.items():
+        for found in by_object(fresh):
+            first = found[0]
             self._log.warning(
-                "policy not enforced as it stands",
-                policy=policy,
-                field=found[0].field,
-                reason=found[0].reason,
+                f"{first.sort.noun} not {first.sort.done} as it stands",
+                **{first.sort.noun: first.object},
+                field=first.field,
+                reason=first.reason,
                 others=len(found) - 1,
             )

@@ -1,29 +1,64 @@
-"""What is wrong with policies, so that they are not enforced as they stand."""
+"""What the network cannot do as the API's objects say: of which object, which part, and why.
+
+What is wrong with policies is found here, what is wrong with services in `services/complaints`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import groupby
+from typing import TypeAlias
 
 import msgspec
 
 from ovsnet.api import Remark, Subject
-from ovsnet.model import Direction, Fault, NetworkPolicy, PolicyRef, PolicyRule, Protocol
-
-NOT_ENFORCED = "NotEnforced"
-"""The reason of the Events."""
+from ovsnet.model import Direction, Fault, NetworkPolicy, PolicyRule, Protocol
 
 _RULES = tuple(f"spec.{direction.lower()}" for direction in Direction)
 _MOST_NAMES = 3
-_MOST_REMARKS = 10
+_MOST_REASONS = 3
+_MOST_PARTS = 10
+
+
+class Sort(msgspec.Struct, frozen=True, order=True):
+    """A sort of objects: as the API calls it, as people do, and what is to be done with it."""
+
+    api_version: str
+    kind: str
+    noun: str
+    done: str
+
+    @property
+    def event(self) -> str:
+        """The reason of the Events about it."""
+        return f"Not{self.done.capitalize()}"
+
+
+POLICY = Sort("networking.k8s.io/v1", "NetworkPolicy", "policy", "enforced")
+SERVICE = Sort("v1", "Service", "service", "served")
+SLICE = Sort("discovery.k8s.io/v1", "EndpointSlice", "slice", "served")
 
 
 class Complaint(msgspec.Struct, frozen=True, order=True):
-    """A part of a policy that is not enforced as it stands: which field, why, and what is done."""
+    """A part of an object that is not done as it stands: which field, why, and what is done.
 
-    policy: PolicyRef
+    `field` is empty of one that stands for all further ones of its object.
+    """
+
+    namespace: str
+    name: str
+    sort: Sort
     uid: str
     field: str
     reason: str
+
+    @property
+    def object(self) -> str:
+        """The object's namespace and name."""
+        return f"{self.namespace}/{self.name}"
+
+
+_Object: TypeAlias = tuple[str, str, Sort, str]
 
 
 def is_doubtful(policy: NetworkPolicy) -> bool:
@@ -35,11 +70,15 @@ def complaints(policies: Iterable[NetworkPolicy]) -> tuple[Complaint, ...]:
     """What could not be understood of these policies, in order."""
     return tuple(
         sorted(
-            Complaint(policy.ref, policy.uid, fault.field, f"{fault.reason}; {_effect(fault)}")
+            _about(policy, fault.field, f"{fault.reason}; {_effect(fault)}")
             for policy in policies
             for fault in policy.faults
         )
     )
+
+
+def _about(policy: NetworkPolicy, field: str, reason: str) -> Complaint:
+    return Complaint(*policy.ref, POLICY, policy.uid, field, reason)
 
 
 def _effect(fault: Fault) -> str:
@@ -65,13 +104,10 @@ def sctp_complaints(
     found: list[Complaint] = []
     for policy in policies:
         fields = list(_sctp_fields(policy))
-        nodes = sorted(set(nodes_of(policy)).intersection(userspace)) if fields else []
+        nodes = set(nodes_of(policy)).intersection(userspace) if fields else ()
         if nodes:
-            reason = (
-                f"ports of SCTP are not known to the userspace datapath of {_names(nodes)}; what "
-                "is allowed by them is dropped there"
-            )
-            found += (Complaint(policy.ref, policy.uid, field, reason) for field in fields)
+            reason = f"{unknown_sctp(nodes)}; what is allowed by them is dropped there"
+            found += (_about(policy, field, reason) for field in fields)
     return tuple(sorted(found))
 
 
@@ -89,9 +125,12 @@ def _names_sctp_ports(rule: PolicyRule) -> bool:
     )
 
 
-def _names(nodes: list[str]) -> str:
-    shown, more = ", ".join(nodes[:_MOST_NAMES]), len(nodes) - _MOST_NAMES
-    return f"{shown} and {more} more" if more > 0 else shown
+def unknown_sctp(nodes: Iterable[str]) -> str:
+    """That the userspace datapath of some nodes does not know the ports of SCTP, in words."""
+    names = sorted(nodes)
+    more = len(names) - _MOST_NAMES
+    shown = ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return f"ports of SCTP are not known to the userspace datapath of {shown}"
 
 
 def news(present: Iterable[Complaint], before: Iterable[Complaint]) -> tuple[Complaint, ...]:
@@ -100,22 +139,46 @@ def news(present: Iterable[Complaint], before: Iterable[Complaint]) -> tuple[Com
     return tuple(complaint for complaint in present if complaint not in known)
 
 
+def by_object(present: Iterable[Complaint]) -> Iterator[list[Complaint]]:
+    """Complaints that are in order, those of each object together."""
+    for _, found in groupby(present, _object):
+        yield list(found)
+
+
+def few(present: Iterable[Complaint]) -> Iterator[Complaint]:
+    """Of complaints that are in order the first ones of each object; one more says how many others
+    there are.
+    """
+    for found in by_object(present):
+        yield from found[:_MOST_PARTS]
+        more = len(found) - _MOST_PARTS
+        if more > 0:
+            reason = f"{more} more of its parts are not {found[0].sort.done}"
+            yield msgspec.structs.replace(found[0], field="", reason=reason)
+
+
 def remarks(present: Iterable[Complaint]) -> tuple[Remark, ...]:
-    """The Events about these complaints, in their order; of one policy not more than a few."""
-    by_policy: dict[tuple[PolicyRef, str], list[Complaint]] = {}
-    for complaint in present:
-        by_policy.setdefault((complaint.policy, complaint.uid), []).append(complaint)
-    return tuple(remark for found in by_policy.values() for remark in _remarks(found))
+    """The Events about complaints that are in order; of one object not more than a few, and one
+    alone of one field: a second one would take its place.
+    """
+    return tuple(_remark(list(found)) for _, found in groupby(few(present), _part))
 
 
-def _remarks(found: list[Complaint]) -> Iterator[Remark]:
-    policy = found[0].policy
-    subject = Subject(
-        "networking.k8s.io/v1", "NetworkPolicy", policy.namespace, policy.name, found[0].uid
-    )
-    for complaint in found[:_MOST_REMARKS]:
-        message = f"{complaint.field}: {complaint.reason}"
-        yield Remark(subject, NOT_ENFORCED, message, complaint.field)
-    more = len(found) - _MOST_REMARKS
-    if more > 0:
-        yield Remark(subject, NOT_ENFORCED, f"{more} more of its parts are not enforced", "more")
+def _remark(found: list[Complaint]) -> Remark:
+    first = found[0]
+    sort = first.sort
+    subject = Subject(sort.api_version, sort.kind, first.namespace, first.name, first.uid)
+    if not first.field:
+        return Remark(subject, sort.event, first.reason, "more")
+    reasons = [complaint.reason for complaint in found[:_MOST_REASONS]]
+    more = len(found) - _MOST_REASONS
+    reasons += [f"and {more} more"] if more > 0 else []
+    return Remark(subject, sort.event, f"{first.field}: {'; '.join(reasons)}", first.field)
+
+
+def _object(complaint: Complaint) -> _Object:
+    return complaint.namespace, complaint.name, complaint.sort, complaint.uid
+
+
+def _part(complaint: Complaint) -> tuple[_Object, str]:
+    return _object(complaint), complaint.field

@@ -59,6 +59,10 @@ class Metrics:
     policy_pods_isolated: Gauge
     """Label `direction` (`ingress` or `egress`)."""
 
+    services: Gauge
+    endpoint_slices: Gauge
+    endpoint_sets: Gauge
+
     ports_refused: Gauge
     """Label `reason`."""
     port_refusals: Counter
@@ -146,6 +150,11 @@ class Metrics:
                 "policy_pods_isolated",
                 "Pods whose connections need a policy that allows them.",
                 "direction",
+            ),
+            services=gauge("services", "Services."),
+            endpoint_slices=gauge("endpoint_slices", "Slices of services' endpoints."),
+            endpoint_sets=gauge(
+                "endpoint_sets", "Ports of services that have endpoints, of each family by itself."
             ),
             ports_refused=gauge("ports_refused", "Ports that get no flows now.", "reason"),
             port_refusals=counter("port_refusals", "Ports refused so far.", "reason"),

@@ -161,6 +161,9 @@ class Observer:
             metrics.node_ports_believed.labels(name).set(shown[3])
             metrics.node_ports_refused.labels(name).set(shown[4])
         self._refresh_reasons()
+        metrics.services.set(len(network.board.services))
+        metrics.endpoint_slices.set(len(network.board.slices))
+        metrics.endpoint_sets.set(network.board.sets)
         metrics.policies.set(len(network.policies))
         for direction, count in network.enforcement.isolation.counts.items():
             metrics.policy_pods_isolated.labels(direction.lower()).set(count)

@@ -9,6 +9,7 @@ from ovsnet import __version__
 from ovsnet.controller.belief import Refusal
 from ovsnet.controller.brain import Brain, Watched
 from ovsnet.controller.complainer import standing
+from ovsnet.controller.complaints import POLICY, few
 from ovsnet.controller.drops import PodDrops
 from ovsnet.controller.network import NodeView
 from ovsnet.controller.status import (
@@ -19,6 +20,7 @@ from ovsnet.controller.status import (
     PolicyComplaint,
     RefusedPort,
     Revision,
+    ServiceComplaint,
     Status,
     WatchState,
     WatchStatus,
@@ -37,6 +39,7 @@ def status(
     drops: Iterable[PodDrops] = (),
 ) -> Status:
     """What `GET /status` serves. `wall` turns the brain's time into seconds since 1970."""
+    complaints = standing(brain)
     return Status(
         version=__version__,
         generation=generation,
@@ -48,7 +51,13 @@ def status(
             for name, view in sorted(brain.network.nodes.items())
         ),
         drops=tuple(map(_dropped, drops)),
-        policies=tuple(PolicyComplaint(str(c.policy), c.field, c.reason) for c in standing(brain)),
+        policies=tuple(
+            PolicyComplaint(c.object, c.field, c.reason) for c in complaints if c.sort == POLICY
+        ),
+        services=tuple(
+            ServiceComplaint(c.sort.kind, c.object, c.field, c.reason)
+            for c in few(c for c in complaints if c.sort != POLICY)
+        ),
     )
 
 

@@ -109,6 +109,20 @@ class PolicyComplaint(msgspec.Struct, frozen=True):
     reason: str
 
 
+class ServiceComplaint(msgspec.Struct, frozen=True):
+    """A part of a service that is not served as it stands, or of one of its slices: `kind` is
+    `Service` or `EndpointSlice`, `name` its `namespace/name`.
+
+    Of one object with many such parts a few are told; the last one, whose `field` is empty, says
+    how many more there are.
+    """
+
+    kind: str
+    name: str
+    field: str
+    reason: str
+
+
 class WatchState(StrEnum):
     """How the view of one kind of API objects stands."""
 
@@ -141,7 +155,8 @@ class Refresh(msgspec.Struct, frozen=True):
 
 class Status(msgspec.Struct, frozen=True):
     """One controller. `generation` is its term of leadership. `drops` begins with the most.
-    `policies` are those that are not enforced as they stand, in the order of their names.
+    `policies` are those that are not enforced as they stand, `services` those that are not served
+    as they stand, in the order of their names.
     """
 
     version: str
@@ -152,6 +167,7 @@ class Status(msgspec.Struct, frozen=True):
     nodes: tuple[NodeStatus, ...]
     drops: tuple[PodDropped, ...] = ()
     policies: tuple[PolicyComplaint, ...] = ()
+    services: tuple[ServiceComplaint, ...] = ()
 
     def missing(
         self,
@@ -207,6 +223,10 @@ class Status(msgspec.Struct, frozen=True):
         for policy, count in parts.items():
             words = "a part" if count == 1 else f"{count} parts"
             found.append(f"policy {policy}: {words} of it cannot be enforced")
+        parts = Counter(f"{each.kind} {each.name}" for each in self.services)
+        for name, count in parts.items():
+            words = "a part" if count == 1 else "several parts"
+            found.append(f"{name}: {words} of it cannot be served")
         return tuple(found)
 
 

@@ -9,12 +9,13 @@ at once; tests hold it to that.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 import msgspec
 
 from ovsnet.controller.services.compile import VERSIONS, Choices, Compiled, compiled
+from ovsnet.controller.services.complaints import has_sctp
 from ovsnet.controller.services.doors import (
     Claims,
     Entrance,
@@ -71,6 +72,8 @@ class Board:
         self._mentions: dict[IPAddress, Counter[ServiceRef]] = {}
         self._compiled: dict[ServiceRef, Compiled] = {}
         self._objections: dict[ServiceRef, tuple[Objection, ...]] = {}
+        self._with_sctp: dict[ServiceRef, Service] = {}
+        self._sets = 0
         self._on_nodes: dict[str, dict[ServiceRef, Block]] = {}
         self._shared: Counter[IPAddress | int] = Counter()
         self._node_addresses: frozenset[IPAddress] = frozenset()
@@ -95,6 +98,16 @@ class Board:
         for ref in sorted(self._objections):
             yield from self._objections[ref]
 
+    @property
+    def with_sctp(self) -> Collection[Service]:
+        """The services that have ports of SCTP."""
+        return self._with_sctp.values()
+
+    @property
+    def sets(self) -> int:
+        """How many ports of services have endpoints, those of each family by themselves."""
+        return self._sets
+
     def commons(self, zone: str) -> tuple[Commons, ...]:
         """The flows that nodes of this zone have in common; of no zone is `""`."""
         if not zone:
@@ -117,6 +130,8 @@ class Board:
         if before is not None:
             self._withdraw(before)
         self._services[service.ref] = service
+        if has_sctp(service):
+            self._with_sctp[service.ref] = service
         self._dirty.add(service.ref)
         self._dirty.update(self._claims.add(service, entrances(service)))
         for address, way, _ in addresses(service):
@@ -210,6 +225,7 @@ class Board:
         )
 
     def _withdraw(self, service: Service) -> None:
+        self._with_sctp.pop(service.ref, None)
         self._dirty.update(self._claims.remove(service, entrances(service)))
         for address, way, _ in addresses(service):
             if way is Way.CLUSTER:
@@ -240,12 +256,14 @@ class Board:
     def _settle(self, ref: ServiceRef, work: _Work) -> None:
         """Compile a service anew, and note what of it changes."""
         before = self._compiled.pop(ref, None)
+        self._objections.pop(ref, None)
         service = self._services.get(ref)
         now = None if service is None else self._compile(service)
         if now is not None:
             self._compiled[ref] = now
         if before == now:
             return
+        self._sets += (now.sets if now else 0) - (before.sets if before else 0)
         owner = service_owner(str(ref))
         blocks, gone = work.everywhere
         if now is None:
@@ -279,8 +297,6 @@ class Board:
         wrong = tuple(self._objections_to(service))
         if wrong:
             self._objections[service.ref] = wrong
-        else:
-            self._objections.pop(service.ref, None)
         refused = {objection.address for objection in wrong if objection.address is not None}
         doors = tuple(
             entrance

@@ -41,7 +41,8 @@ class Compiled(msgspec.Struct, frozen=True):
     """A service's flows: for all nodes, for those of zones and for single nodes.
 
     `addresses` are those that it is called by, `counts` the numbers of endpoints that are chosen
-    among: what it shares with other services.
+    among: what it shares with other services. `sets` is how many of its ports have endpoints, those
+    of each family by themselves.
     """
 
     everywhere: Block
@@ -49,6 +50,7 @@ class Compiled(msgspec.Struct, frozen=True):
     nodes: Mapping[str, Block]
     addresses: frozenset[IPAddress]
     counts: frozenset[int]
+    sets: int
 
 
 class _Port(msgspec.Struct, frozen=True):
@@ -90,6 +92,7 @@ def compiled(service: Service, doors: tuple[Entrance, ...], choices: Choices) ->
         },
         addresses=frozenset(d.face.address for d in doors if d.face.address is not None),
         counts=frozenset(_counts(used)) - {0, 1},
+        sets=len(used),
     )
 
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from ovsnet.cli import controller
+from ovsnet.cli.complaints import show_complaints
 from ovsnet.cli.tables import columns
 from ovsnet.cli.waiting import NotInEffectError, Waiting
 from ovsnet.controller.status import (
     NodeStatus,
     PodDropped,
-    PolicyComplaint,
     Status,
     WatchState,
     read_refresh,
@@ -30,7 +30,6 @@ T = TypeVar("T")
 NOT_WELL = 1
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _MOST_DROPS = 20
-_MOST_COMPLAINTS = 50
 
 
 class Version(click.ParamType[tuple[str, int]]):
@@ -89,7 +88,8 @@ def status(
     For every node: the session with its switch, how many flows it is to have, up to which revision
     of them the switch has confirmed and up to which they are in effect, and its pods' ports. A port
     that the controller cannot match with a pod gets no flows; such ports are listed with the
-    reason. So are policies that cannot be enforced as they stand.
+    reason. So are policies that cannot be enforced as they stand, and services that cannot be
+    served.
 
     Exit status: 0 all is well; 1 something is not, which is said below the tables; 3 the
     controller cannot be reached. With --wait: 0 all is in effect on every node; 1 it is not within
@@ -177,11 +177,7 @@ def show(document: Status, now: datetime, ports: bool, drops: bool) -> None:
         console.print(_drops(document.drops) if document.drops else "nothing")
         if len(document.drops) > _MOST_DROPS:
             console.print(f"and {len(document.drops) - _MOST_DROPS} more: --json has all")
-    if document.policies:
-        console.print("\n[bold]Policies that are not enforced as they stand[/bold]")
-        console.print(_complaints(document.policies))
-        if len(document.policies) > _MOST_COMPLAINTS:
-            console.print(f"and {len(document.policies) - _MOST_COMPLAINTS} more: --json has all")
+    show_complaints(console, document)
     problems = document.problems()
     console.print()
     for problem in problems:
@@ -281,15 +277,6 @@ def _drops(drops: Sequence[PodDropped]) -> Table:
             str(each.packets),
             Text(" ".join(each.policies)),
         )
-    return table
-
-
-def _complaints(complaints: Sequence[PolicyComplaint]) -> Table:
-    from rich.text import Text  # noqa: PLC0415
-
-    table = columns("Policy", "Field", "Reason")
-    for each in complaints[:_MOST_COMPLAINTS]:
-        table.add_row(Text(each.policy), Text(each.field), Text(each.reason))
     return table
 
 

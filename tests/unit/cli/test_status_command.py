@@ -22,6 +22,7 @@ from ovsnet.controller.status import (
     PolicyComplaint,
     RefusedPort,
     Revision,
+    ServiceComplaint,
     Status,
     WatchState,
     WatchStatus,
@@ -153,6 +154,26 @@ def test_policies_that_are_not_enforced_are_not_well(serve):
     assert "not well: policy bank/x: a part of it cannot be enforced\n" in result.output
     assert "not well: policy shop/db: 51 parts of it cannot be enforced\n" in result.output
     assert "all is well" not in result.output
+
+
+def test_services_that_are_not_served_are_not_well(serve):
+    parts = [ServiceComplaint("EndpointSlice", "shop/web-a", f"f[{n}]", "[x]") for n in range(50)]
+    more = ServiceComplaint("Service", "bank/x", "", "9 more of its parts are not served")
+    result = shown(serve, changed(WELL, services=(more, *parts)))
+    assert result.exit_code == 1
+    assert "Services that are not served as they stand\n" in result.output
+    rows = [
+        line.split() for line in result.output.splitlines() if "f[0]" in line or "9 more" in line
+    ]
+    assert rows == [
+        ["Service", "bank/x", "-", *more.reason.split()],
+        ["EndpointSlice", "shop/web-a", "f[0]", "[x]"],
+    ]
+    assert "f[48]" in result.output
+    assert "f[49]" not in result.output
+    assert "and 1 more: --json has all" in result.output
+    assert "not well: Service bank/x: a part of it cannot be served\n" in result.output
+    assert "not well: EndpointSlice shop/web-a: several parts of it cannot be" in result.output
 
 
 def test_json_is_the_controller_s_own(serve):

@@ -1,4 +1,6 @@
-"""Policies that are not enforced as they stand: what is wrong, when it is told, and where."""
+"""Policies that are not enforced as they stand, and services that are not served: what is wrong,
+when it is told, and where.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +12,28 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from policy_carriage import network_of
 from policy_objects import namespace, node, peer, pod, policy, port, rule
+from service_objects import endpoint_slice, service
 
 from ovsnet.api import Remark, Subject
 from ovsnet.controller import report
 from ovsnet.controller.brain import Brain
 from ovsnet.controller.complainer import REMIND, Complainer, standing
 from ovsnet.controller.complaints import (
+    POLICY,
+    SERVICE,
+    SLICE,
     Complaint,
     complaints,
+    few,
     is_doubtful,
     news,
     remarks,
     sctp_complaints,
 )
 from ovsnet.controller.session import Timing
-from ovsnet.controller.status import PolicyComplaint
+from ovsnet.controller.status import PolicyComplaint, ServiceComplaint
 from ovsnet.controller.switchboard import Switchboard
-from ovsnet.model import Direction, Fault, PolicyRef, Protocol
+from ovsnet.model import Direction, Fault, PolicyRef, Protocol, ServiceRef
 from ovsnet.policy.world import World
 
 NAME = PolicyRef("shop", "db")
@@ -48,8 +55,8 @@ SIGNAL = policy(
 )
 
 
-def complaint(field, reason="r", name=NAME, uid="u"):
-    return Complaint(name, uid, field, reason)
+def complaint(field, reason="r", sort=POLICY):
+    return Complaint(*NAME, sort, "u", field, reason)
 
 
 # Who complains of what.
@@ -79,7 +86,7 @@ def test_a_complaint_says_what_is_wrong_and_what_is_done_about_it(field, effect)
     faulty = replace(SOUND, faults=(Fault(field, "'x': expected y"),))
     assert is_doubtful(faulty)
     assert complaints([faulty]) == (
-        Complaint(NAME, "uid-of-shop-db", field, f"'x': expected y; {effect}"),
+        Complaint(*NAME, POLICY, "uid-of-shop-db", field, f"'x': expected y; {effect}"),
     )
 
 
@@ -88,7 +95,7 @@ def test_complaints_are_in_order_whatever_the_order_of_the_policies():
     other = replace(policy("bank/x"), faults=(Fault("spec.m", "m"),))
     found = complaints([two, other])
     assert found == complaints([other, two])
-    assert [(str(c.policy), c.field) for c in found] == [
+    assert [(c.object, c.field) for c in found] == [
         ("bank/x", "spec.m"),
         ("shop/db", "spec.a"),
         ("shop/db", "spec.z"),
@@ -97,9 +104,9 @@ def test_complaints_are_in_order_whatever_the_order_of_the_policies():
 
 def test_ports_of_sctp_are_told_with_the_rules_that_name_them():
     found = sctp_complaints([SIGNAL, SOUND], lambda _: ["n2", "n1", "n3"], {"n1", "n2", "n4"})
-    assert [(c.policy, c.field) for c in found] == [
-        (SIGNAL.ref, "spec.egress[0].ports"),
-        (SIGNAL.ref, "spec.ingress[1].ports"),
+    assert [(c.object, c.field) for c in found] == [
+        ("shop/signal", "spec.egress[0].ports"),
+        ("shop/signal", "spec.ingress[1].ports"),
     ]
     assert {c.reason for c in found} == {
         "ports of SCTP are not known to the userspace datapath of n1, n2; what is allowed by them "
@@ -144,7 +151,9 @@ def test_there_is_none_without_pods_on_such_nodes_or_in_directions_that_do_not_c
 
 COMPLAINTS = st.builds(
     Complaint,
-    st.builds(PolicyRef, st.sampled_from(("bank", "shop")), st.sampled_from("xy")),
+    st.sampled_from(("bank", "shop")),
+    st.sampled_from("xy"),
+    st.sampled_from((POLICY, SERVICE, SLICE)),
     st.sampled_from("uv"),
     st.sampled_from(("spec.a", "spec.b")),
     st.sampled_from(("r", "s")),
@@ -158,20 +167,52 @@ def test_news_is_what_was_not_there_before(present, before):
 
 
 @given(st.frozensets(COMPLAINTS))
-def test_every_complaint_becomes_an_event(present):
-    found = remarks(sorted(present))
-    assert {(r.subject.namespace, r.subject.name, r.subject.uid, r.message) for r in found} == {
-        (*c.policy, c.uid, f"{c.field}: {c.reason}") for c in present
-    }
-    assert len(found) == len(present)
+def test_every_complaint_becomes_an_event_those_of_one_field_one_together(present):
+    """Of one field there is one Event at a time, so what is said of it is said in one."""
+    told = {}
+    for each in sorted(present):
+        subject = Subject(
+            each.sort.api_version, each.sort.kind, each.namespace, each.name, each.uid
+        )
+        told.setdefault((subject, each.sort.event, each.field), []).append(each.reason)
+    assert remarks(sorted(present)) == tuple(
+        Remark(subject, event, f"{field}: {'; '.join(reasons)}", field)
+        for (subject, event, field), reasons in told.items()
+    )
 
 
-def test_of_one_policy_a_few_events_tell_enough():
-    found = remarks(complaint(f"spec.f{n:02d}") for n in range(25))
-    subject = Subject("networking.k8s.io/v1", "NetworkPolicy", "shop", "db", "u")
-    assert found[0] == Remark(subject, "NotEnforced", "spec.f00: r", "spec.f00")
+@pytest.mark.parametrize(
+    ("sort", "event", "api", "kind"),
+    [
+        (POLICY, "NotEnforced", "networking.k8s.io/v1", "NetworkPolicy"),
+        (SERVICE, "NotServed", "v1", "Service"),
+        (SLICE, "NotServed", "discovery.k8s.io/v1", "EndpointSlice"),
+    ],
+)
+def test_of_one_object_a_few_events_tell_enough(sort, event, api, kind):
+    found = remarks(complaint(f"spec.f{n:02d}", sort=sort) for n in range(25))
+    subject = Subject(api, kind, "shop", "db", "u")
+    assert found[0] == Remark(subject, event, "spec.f00: r", "spec.f00")
     assert len(found) == 11
-    assert found[-1].message == "15 more of its parts are not enforced"
+    done = "enforced" if sort == POLICY else "served"
+    assert found[-1] == Remark(subject, event, f"15 more of its parts are not {done}", "more")
+
+
+def test_of_one_field_a_few_reasons_tell_enough():
+    (told,) = remarks(complaint("spec.f", f"r{n}") for n in range(5))
+    assert told.message == "spec.f: r0; r1; r2; and 2 more"
+
+
+def test_a_few_complaints_of_each_object():
+    present = sorted(
+        [complaint(f"spec.f{n:02d}") for n in range(11)]
+        + [complaint(f"spec.f{n:02d}", sort=SERVICE) for n in range(10)]
+    )
+    found = list(few(present))
+    assert len(found) == 21
+    assert [c for c in found if not c.field] == [
+        complaint("", "1 more of its parts are not enforced")
+    ]
 
 
 # When it is told.
@@ -272,3 +313,131 @@ def test_the_log_has_a_line_for_every_policy_with_news(caplog):
     stage.network.put_policy(replace(FAULTY, faults=(Fault("spec.tier", "unknown field"),)))
     stage.refresh()
     assert len(caplog.messages) == 3
+
+
+# Services.
+
+SHOP = service("shop/web", "http=80")
+LATER = service("bank/web", "http=80", created="2026-02-01T00:00:00Z")
+IN_USE = "10.96.0.1, TCP port 80: service shop/web has it"
+WRONG = Fault("endpoints[0].addresses[0]", "127.0.0.1: it is a loopback address")
+HERE = endpoint_slice("shop/web", ["http=8080"], "10.244.1.5")
+
+
+def test_a_service_is_told_of_while_another_has_what_it_wants():
+    stage = Stage()
+    stage.network.put_service(LATER)
+    stage.network.put_slice(HERE)
+    assert stage.refresh() == []
+    stage.network.put_service(SHOP)
+    assert stage.refresh() == [("web", "spec.clusterIPs", f"spec.clusterIPs: {IN_USE}")]
+    assert stage.events[-1].reason == "NotServed"
+    assert stage.events[-1].subject == Subject("v1", "Service", "bank", "web", "uid-of-bank-web")
+    stage.network.drop_service(ServiceRef("shop", "web"))
+    assert stage.refresh(REMIND) == []
+    assert standing(stage.brain) == ()
+
+
+def test_what_the_api_says_of_a_service_that_is_no_good_and_goes_with_the_service():
+    stage = Stage()
+    faulty = replace(SHOP, faults=(Fault("spec.type", "'Odd': expected one of ClusterIP"),))
+    stage.network.put_service(faulty)
+    assert [about for _, about, _ in stage.refresh()] == ["spec.type"]
+    stage.network.put_service(SHOP)
+    assert standing(stage.brain) == ()
+    stage.network.put_service(faulty)
+    assert len(standing(stage.brain)) == 1
+    stage.network.drop_service(faulty.ref)
+    assert standing(stage.brain) == ()
+
+
+def test_a_slice_that_is_no_good_is_told_of_itself_once_its_service_is_there():
+    stage = Stage()
+    part = replace(HERE, faults=(WRONG,))
+    stage.network.put_slice(part)
+    assert stage.refresh() == []
+    stage.network.put_service(SHOP)
+    message = f"{WRONG.field}: {WRONG.reason}"
+    assert stage.refresh() == [("web-a", WRONG.field, message)]
+    told = stage.events[-1]
+    assert told.reason == "NotServed"
+    assert told.subject == Subject(
+        "discovery.k8s.io/v1", "EndpointSlice", "shop", "web-a", "uid-of-slice-shop-web-a"
+    )
+    stage.network.drop_slice(part.ref)
+    assert stage.refresh(REMIND) == []
+
+
+def test_ports_of_sctp_of_services_where_a_datapath_does_not_know_them():
+    stage = Stage()
+    stage.network.put_service(SHOP)
+    stage.network.put_service(service("shop/signal", "s=2905/SCTP", cluster="10.96.0.2"))
+    stage.network.put_service(replace(SHOP, name="headless", addresses=(), ports=()))
+    assert stage.refresh() == []
+    stage.datapaths["node-2"] = "netdev"
+    ((name, about, message),) = stage.refresh()
+    assert (name, about) == ("signal", "spec.ports")
+    assert message == (
+        "spec.ports: ports of SCTP are not known to the userspace datapath of node-2; connections "
+        "to them are not translated as they should be"
+    )
+    stage.network.put_service(service("shop/signal", "s=2905", cluster="10.96.0.2"))
+    assert standing(stage.brain) == ()
+    stage.network.put_service(service("shop/signal", "s=2905/SCTP", cluster="10.96.0.2"))
+    assert len(standing(stage.brain)) == 1
+    stage.network.drop_service(ServiceRef("shop", "signal"))
+    assert standing(stage.brain) == ()
+
+
+def test_the_log_has_a_line_for_every_service_and_slice_with_news(caplog):
+    stage = Stage()
+    stage.network.put_service(SHOP)
+    stage.network.put_service(LATER)
+    stage.network.put_slice(replace(HERE, faults=(WRONG,)))
+    stage.refresh()
+    assert caplog.messages == ["service not served as it stands", "slice not served as it stands"]
+    stage.refresh(REMIND)
+    assert len(caplog.messages) == 2
+
+
+def test_the_status_has_services_and_their_slices_with_a_few_complaints_each():
+    network = network_of(World.of([], [], [], []))
+    network.put_service(SHOP)
+    network.put_service(LATER)
+    wrong = tuple(Fault(f"endpoints[{n:02d}]", "r") for n in range(12))
+    network.put_slice(replace(HERE, faults=wrong))
+    brain = Brain(network, Switchboard(1, Timing()))
+    document = report.status(brain, 1, 0.0, {}, lambda moment: moment)
+    assert document.policies == ()
+    assert document.services == (
+        ServiceComplaint("Service", "bank/web", "spec.clusterIPs", IN_USE),
+        *(
+            ServiceComplaint("EndpointSlice", "shop/web-a", f"endpoints[{n:02d}]", "r")
+            for n in range(10)
+        ),
+        ServiceComplaint("EndpointSlice", "shop/web-a", "", "2 more of its parts are not served"),
+    )
+    assert [p for p in document.problems() if "served" in p] == [
+        "Service bank/web: a part of it cannot be served",
+        "EndpointSlice shop/web-a: several parts of it cannot be served",
+    ]
+
+
+def test_services_without_fault_are_not_looked_at():
+    """Ten thousand of them cost nothing whenever something is told."""
+    stage = Stage()
+    stage.network.put_service(SHOP)
+    stage.network.put_service(LATER)
+    stage.refresh()
+    board = stage.network.board
+
+    class Untouchable(dict):
+        def __iter__(self):
+            raise AssertionError("all services are gone through")
+
+        keys = values = items = __iter__
+
+    board._services = Untouchable(board._services)
+    board._slices = Untouchable(board._slices)
+    board._compiled = Untouchable(board._compiled)
+    assert [c.object for c in standing(stage.brain)] == ["bank/web"]

@@ -12,6 +12,7 @@ from policy_carriage import network_of, ports_of
 from policy_objects import namespace, node, pod, policy
 from policy_strategies import clusters
 from prometheus_client import CollectorRegistry
+from service_objects import endpoint_slice, service
 
 from ovsnet.controller import drops as module
 from ovsnet.controller.brain import Brain, Departed
@@ -24,7 +25,7 @@ from ovsnet.controller.policy.isolation import isolation_owner
 from ovsnet.controller.session import Timing
 from ovsnet.controller.status import PodDropped
 from ovsnet.controller.switchboard import Switchboard
-from ovsnet.model import Direction, PodRef, PolicyRef
+from ovsnet.model import Direction, PodRef, PolicyRef, ServiceRef
 from ovsnet.policy.world import World
 
 NAME = "ovsnet_policy_drops_total"
@@ -308,6 +309,27 @@ def test_policies_and_isolated_pods_are_counted(observed):
     observer.refresh()
     assert value(sources, "ovsnet_policies") == 1
     assert value(sources, "ovsnet_policy_pods_isolated", direction="egress") == 0
+
+
+def test_services_slices_and_ports_with_endpoints_are_counted(observed):
+    observer, _, sources = observed
+    network = observer._brain.network
+    network.put_service(service("shop/web", "http=80", "https=443", cluster="10.96.0.1 fd00:96::1"))
+    network.put_service(service("shop/none", "http=80", cluster="10.96.0.2"))
+    network.put_slice(endpoint_slice("shop/web", ["http=8080", "https=8443"], "10.244.1.5"))
+    six = endpoint_slice("shop/web", ["http=8080"], "fd00:10:244:1::5", name="b")
+    network.put_slice(six)
+
+    def counts():
+        observer.refresh()
+        names = ("services", "endpoint_slices", "endpoint_sets")
+        return [value(sources, f"ovsnet_{name}") for name in names]
+
+    assert counts() == [2, 2, 3]
+    network.drop_slice(six.ref)
+    assert counts() == [2, 1, 2]
+    network.drop_service(ServiceRef("shop", "web"))
+    assert counts() == [1, 1, 0]
 
 
 def test_a_controller_that_is_too_busy_shows_what_it_showed_last(observed):
