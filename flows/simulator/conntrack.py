@@ -97,7 +97,8 @@ class Connections(msgspec.Struct, frozen=True):
 
     A connection is established once an answer was seen; until then its packets are new.
     Fragments never leave the tracker: reassembly is not modelled. FIN and RST close nothing.
-    Of an ICMP error the outer addresses are translated, the quoted packet stays as it is.
+    An ICMP error is translated as its connection is: of its own addresses the one that NAT changes
+    in its direction, and all of the packet that it quotes.
     """
 
     by_ends: Mapping[tuple[int, Ends], Connection] = {}
@@ -142,7 +143,7 @@ class Connections(msgspec.Struct, frozen=True):
         if answer:
             state |= CtState.RPL
         if action.nat is not None:
-            packet, changed = _translate(packet, after, answer, ports=not related)
+            packet, changed = _translate(packet, after, answer)
             state |= changed
         return _tell(packet, action.zone, state, after), self._with(after)
 
@@ -164,8 +165,7 @@ class Connections(msgspec.Struct, frozen=True):
                 known, mark=mark.over(known.mark), label=label.over(known.label)
             )
         if action.nat is not None and not state & (CtState.SNAT | CtState.DNAT):
-            answer, related = bool(state & CtState.RPL), bool(state & CtState.REL)
-            packet, changed = _translate(packet, known, answer, ports=not related)
+            packet, changed = _translate(packet, known, bool(state & CtState.RPL))
             state |= changed
         return _tell(packet, action.zone, state, known), self._with(known)
 
@@ -181,7 +181,7 @@ class Connections(msgspec.Struct, frozen=True):
             if reply is None:
                 return _tell(packet, action.zone, CtState.INV, None), self
             made = msgspec.structs.replace(made, reply=reply, nat=action.nat.kind)
-            packet, changed = _translate(packet, made, answer=False, ports=True)
+            packet, changed = _translate(packet, made, answer=False)
             state |= changed
         return _tell(packet, action.zone, state, made), self._with(made)
 
@@ -237,7 +237,7 @@ class Foreseen(msgspec.Struct, frozen=True):
         )
         if action.nat is not None and action.nat.address is not None:
             wanted = _target(ends_of(packet), action.nat)
-            packet = _readdress(packet, wanted, ports=True)
+            packet = _readdress(packet, wanted)
         return packet, Foreseen(rest)
 
 
@@ -300,25 +300,29 @@ def _target(ends: Ends, nat: Nat) -> Ends:
     )
 
 
-def _translate(
-    packet: Packet, connection: Connection, answer: bool, ports: bool
-) -> tuple[Packet, int]:
+def _translate(packet: Packet, connection: Connection, answer: bool) -> tuple[Packet, int]:
     """The packet with the connection's NAT done, or undone in an answer; and the bits of ct_state
     that say so.
     """
     if connection.nat is None:
         return packet, 0
-    source = connection.nat is NatKind.SOURCE
-    bit = CtState.SNAT if source != answer else CtState.DNAT
+    source = (connection.nat is NatKind.SOURCE) != answer
+    bit = CtState.SNAT if source else CtState.DNAT
     wanted = (connection.original if answer else connection.reply).reverse
-    return _readdress(packet, wanted, ports), bit
+    if packet.quoted is None:
+        return _readdress(packet, wanted), bit
+    fields = _address_fields(packet[F.ETH_TYPE])
+    # Who sends an error is none of the connection's ends, perhaps.
+    changed = {fields[0]: wanted.source} if source else {fields[1]: wanted.destination}
+    outer = packet.replace(changed)
+    return Packet(outer.values, _readdress(packet.quoted, wanted.reverse)), bit
 
 
-def _readdress(packet: Packet, ends: Ends, ports: bool) -> Packet:
+def _readdress(packet: Packet, ends: Ends) -> Packet:
     source, destination = _address_fields(ends.ether_type)
     changes = {source: ends.source, destination: ends.destination}
     fields = _PORT_FIELDS.get(ends.protocol)
-    if ports and fields and packet.has(fields[0]):
+    if fields and packet.has(fields[0]):
         changes[fields[0]] = ends.source_port
         changes[fields[1]] = ends.destination_port
     return packet.replace(changes)

@@ -348,7 +348,7 @@ class TestConnections:
 
 
 SERVICE = """
-    table=0,tcp actions=ct(table=1,nat)
+    table=0,ip actions=ct(table=1,nat)
     table=1,priority=2,tcp,ct_state=+new,nw_dst=10.96.0.1 actions=ct(commit,table=2,nat(dst=10.0.0.2:8080))
     table=1,priority=2,tcp,ct_state=+new,nw_dst=10.0.0.9 actions=ct(commit,table=2,nat(src=192.168.0.1))
     table=1,priority=1 actions=goto_table:2
@@ -372,6 +372,23 @@ class TestNat:
         again = made.trace(tcp("10.0.0.1", "10.96.0.1", 1000, 80, flags=ACK).on(3), answer.tracker)
         assert self.ends(again.deliveries[0].packet) == (0x0A000001, 1000, 0x0A000002, 8080)
         assert again.passes[1].before[F.CT_STATE] == TRK | EST | CtState.DNAT
+
+    def test_errors_about_translated_connections_and_what_they_quote(self):
+        made = switch(SERVICE)
+        asked = tcp("10.0.0.1", "10.96.0.1", 1000, 80).on(3)
+        first = made.trace(asked)
+        seen = first.deliveries[0].packet
+        # Somebody between the client and the endpoint may send an error, too.
+        error = icmp("10.0.0.77", "10.0.0.1", 3, 4, quoted=seen).on(5)
+        out = made.trace(error, first.tracker).deliveries[0].packet
+        assert (out[F.IPV4_SRC], out[F.IPV4_DST]) == (0x0A600001, 0x0A000001)
+        assert self.ends(out.quoted) == self.ends(asked)
+        answer = tcp("10.0.0.2", "10.0.0.1", 8080, 1000, flags=SYN | ACK).on(5)
+        back = made.trace(answer, first.tracker)
+        error = icmp("10.0.0.66", "10.96.0.1", 3, 4, quoted=back.deliveries[0].packet).on(3)
+        out = made.trace(error, back.tracker).deliveries[0].packet
+        assert (out[F.IPV4_SRC], out[F.IPV4_DST]) == (0x0A000042, 0x0A000002)
+        assert self.ends(out.quoted) == self.ends(answer)
 
     def test_source_nat_finds_another_port_where_its_own_is_taken(self):
         made = switch(SERVICE)
