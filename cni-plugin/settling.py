@@ -15,7 +15,8 @@ from typing import Protocol
 
 from ovsnet import logs
 from ovsnet.cni.control import ControlError
-from ovsnet.cni.stampwatch import Stamp, WatchError
+from ovsnet.cni.flowupdates import WatchError
+from ovsnet.cni.stampwatch import Stamp
 
 _log = logs.get("settling")
 _CONNECT_AGAIN = 0.1
