@@ -6,6 +6,7 @@
 """
 
 from ovsnet.flows.text.actions import parse_actions
+from ovsnet.flows.text.groups import print_group
 from ovsnet.flows.text.parsing import ParsedFlow, parse_flow, parse_flows, parse_match
 from ovsnet.flows.text.printing import print_actions, print_flow, print_match
 from ovsnet.flows.text.values import PortNames, PortNumbers, parse_table
@@ -21,5 +22,6 @@ __all__ = [
     "parse_table",
     "print_actions",
     "print_flow",
+    "print_group",
     "print_match",
 ]

@@ -19,6 +19,8 @@ MODULES = (
     "policies_scale",
     "policies_traffic",
     "policies_latency",
+    "services_scale",
+    "services_traffic",
 )
 
 

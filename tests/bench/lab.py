@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from ovsnet.controller.belief import Port
 from ovsnet.controller.network import Network
-from ovsnet.flows.text import print_flow
-from ovsnet.model import NetworkPolicy, Node, Phase, Pod
+from ovsnet.flows.balance import GROUPS
+from ovsnet.flows.text import print_flow, print_group
+from ovsnet.model import EndpointSlice, NetworkPolicy, Node, Phase, Pod, Service
 from ovsnet.names import (
     BRIDGE,
     GATEWAY_OFPORT,
@@ -50,12 +51,14 @@ class Lab(NamedTuple):
 class Labs(NamedTuple):
     """The same three places twice: over our flows, and over NORMAL.
 
-    `enforce` makes policies all that there are in `NAMESPACE`, which all pods are in.
+    `enforce` makes policies all that there are in `NAMESPACE`, which all pods are in; `serve` makes
+    services and slices all that there are.
     """
 
     ours: Lab
     plain: Lab
     enforce: Callable[[Iterable[NetworkPolicy]], None]
+    serve: Callable[[Iterable[Service], Iterable[EndpointSlice]], None]
 
 
 @contextlib.contextmanager
@@ -100,14 +103,26 @@ def labs() -> Iterator[Labs]:
                 )
             network.set_ports(node.name, ports)
 
-        def enforce(policies: Iterable[NetworkPolicy]) -> None:
-            network.set_policies(policies)
+        def write() -> None:
             for name, switch in switches.items():
                 text = "\n".join(map(print_flow, network.ledger(name).flows.values()))
                 switch.ofctl("replace-flows", BRIDGE, "-", stdin=text)
 
-        enforce(())
-        yield Labs(Lab(*ours), Lab(*plain), enforce)
+        def enforce(policies: Iterable[NetworkPolicy]) -> None:
+            network.set_policies(policies)
+            write()
+
+        def serve(services: Iterable[Service], slices: Iterable[EndpointSlice]) -> None:
+            network.set_services(services)
+            network.set_slices(slices)
+            write()
+
+        for switch in switches.values():
+            # First those that others name.
+            for group in sorted(GROUPS, key=lambda group: -group.id):
+                switch.ofctl("add-group", BRIDGE, print_group(group))
+        write()
+        yield Labs(Lab(*ours), Lab(*plain), enforce, serve)
 
 
 def run(place: Place, *command: str) -> str:
