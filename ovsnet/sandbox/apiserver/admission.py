@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ovsnet.sandbox.apiserver import services
+from ovsnet.sandbox.apiserver import service_fields, services
 from ovsnet.sandbox.apiserver.kinds import SERVICE, Kind, Object
 from ovsnet.sandbox.apiserver.status import Cause
 from ovsnet.sandbox.apiserver.store import Store
@@ -18,8 +18,13 @@ class Admission:
         self._allocations = services.Allocations()
         store.subscribe(self._allocations.observe)
 
+    def complete(self, kind: Kind, obj: Object, old: Object | None) -> None:
+        """Make an object's fields agree, in place, before they are looked at."""
+        if kind is SERVICE:
+            service_fields.complete(obj, old)
+
     def prepare(self, kind: Kind, obj: Object, old: Object | None) -> list[Cause]:
-        """Complete an object in place; the causes if it cannot be admitted.
+        """Allocate what an object needs, in place; the causes if it cannot be admitted.
 
         Nothing is reserved by this: what an object holds counts once it is stored.
         """

@@ -36,3 +36,9 @@ def unsupported(field: str, value: Any, known: Iterable[str]) -> Cause:
 def duplicate(field: str, value: Any) -> Cause:
     """An item that may be there once and is there twice."""
     return Cause("FieldValueDuplicate", f'Duplicate value: "{value}"', field)
+
+
+def too_many(field: str, count: int, most: int) -> Cause:
+    """A list that is longer than it may be."""
+    message = f"Too many: {count}: must have at most {most} items"
+    return Cause("FieldValueTooMany", message, field)

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ovsnet.sandbox.apiserver import kinds
+from ovsnet.sandbox.apiserver import kinds, service_fields
 from ovsnet.sandbox.apiserver.kinds import Kind, Object
 
 CONTROL_PLANE_NAME_LABEL = "kubernetes.io/metadata.name"
@@ -227,27 +227,6 @@ def _job(obj: Object) -> None:
         spec.setdefault("selector", {"matchLabels": {label: own[label]}})
 
 
-def _service(obj: Object) -> None:
-    spec = obj.setdefault("spec", {})
-    _fill(spec, {"type": "ClusterIP", "sessionAffinity": "None"})
-    if spec["sessionAffinity"] == "ClientIP":
-        client = spec.setdefault("sessionAffinityConfig", {}).setdefault("clientIP", {})
-        client.setdefault("timeoutSeconds", 10800)
-    for port in spec.get("ports", ()):
-        port.setdefault("protocol", "TCP")
-        if "port" in port and port.get("targetPort", 0) == 0:
-            port["targetPort"] = port["port"]
-        if port.get("nodePort") == 0:
-            del port["nodePort"]
-    if spec["type"] != "ExternalName":
-        spec.setdefault("internalTrafficPolicy", "Cluster")
-    if spec["type"] in ("NodePort", "LoadBalancer"):
-        spec.setdefault("externalTrafficPolicy", "Cluster")
-    if spec["type"] == "LoadBalancer":
-        spec.setdefault("allocateLoadBalancerNodePorts", True)
-    obj.setdefault("status", {}).setdefault("loadBalancer", {})
-
-
 def _namespace(obj: Object) -> None:
     metadata = obj["metadata"]
     if metadata.get("name"):
@@ -268,7 +247,8 @@ def _network_policy(obj: Object) -> None:
 
 
 def _endpoint_slice(obj: Object) -> None:
-    obj.setdefault("endpoints", [])
+    for endpoint in obj.setdefault("endpoints", []):
+        endpoint.setdefault("conditions", {})
     for port in obj.get("ports", ()):
         _fill(port, {"name": "", "protocol": "TCP"})
 
@@ -318,7 +298,7 @@ _DEFAULTS: Mapping[Kind, Callable[[Object], None]] = {
     kinds.DAEMON_SET: _daemon_set,
     kinds.STATEFUL_SET: _stateful_set,
     kinds.JOB: _job,
-    kinds.SERVICE: _service,
+    kinds.SERVICE: service_fields.fill_in,
     kinds.NAMESPACE: _namespace,
     kinds.NETWORK_POLICY: _network_policy,
     kinds.ENDPOINT_SLICE: _endpoint_slice,

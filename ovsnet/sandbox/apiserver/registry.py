@@ -29,7 +29,7 @@ from ovsnet.sandbox.apiserver.status import (
     not_found,
 )
 from ovsnet.sandbox.apiserver.store import Key, Store, Stored, encode
-from ovsnet.sandbox.apiserver.validation import validate, validate_update
+from ovsnet.sandbox.apiserver.validation import validate, validate_status, validate_update
 
 FOREGROUND = "foregroundDeletion"
 """Finalizer of an object that goes after its dependents (propagationPolicy Foreground)."""
@@ -130,6 +130,7 @@ class Registry:
         if kind.has_status and not kind.status_on_create:
             obj.pop("status", None)
         set_defaults(kind, obj)
+        self._admission.complete(kind, obj, None)
         self._require_valid(kind, obj, validate(kind, obj))
         key = (namespace if kind.namespaced else "", metadata["name"])
         if kind.namespaced:
@@ -205,7 +206,10 @@ class Registry:
         _carry_over(old["metadata"], new["metadata"])
         new = _restrict(kind, subresource, old, new)
         set_defaults(kind, new)
-        if subresource != "status":
+        if subresource == "status":
+            self._require_valid(kind, new, validate_status(kind, new))
+        else:
+            self._admission.complete(kind, new, old)
             self._require_valid(kind, new, validate(kind, new) or validate_update(kind, new, old))
             self._require_valid(kind, new, self._admission.prepare(kind, new, old))
         if kind.counts_generations and _desired(new) != _desired(old):

@@ -9,26 +9,42 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from itertools import chain
 
-from ovsnet.sandbox.apiserver.causes import forbidden, required, wrong
+from ovsnet.sandbox.apiserver.causes import required, wrong
 from ovsnet.sandbox.apiserver.kinds import SERVICE, Kind, Object
-from ovsnet.sandbox.apiserver.status import Cause
+from ovsnet.sandbox.apiserver.service_fields import (
+    gets_node_ports,
+    has_addresses,
+    is_headless,
+    may_have_node_ports,
+    needs_health_check,
+)
+from ovsnet.sandbox.apiserver.status import ApiError, Cause
 from ovsnet.sandbox.apiserver.store import Change, Stored
+from ovsnet.sandbox.apiserver.validation_fields import parsed_address
 
 NODE_PORTS = range(30000, 32768)
 """Ports that a node keeps for services (kube-apiserver's default)."""
 
 _STATIC_BAND = 256
 _DUAL = ("PreferDualStack", "RequireDualStack")
+_FAMILIES = ("IPv4", "IPv6")
 
 ServiceRange = IPv4Network | IPv6Network
 
 
-def family_of(address: ServiceRange | str) -> str:
-    """ "IPv4" or "IPv6", as the API names the families."""
-    version = ip_address(address).version if isinstance(address, str) else address.version
+def _family(version: int) -> str:
     return f"IPv{version}"
+
+
+def _read(address: str) -> IPv4Address | IPv6Address:
+    """An address that has been found to be one."""
+    found = parsed_address(address)
+    if found is None:
+        raise ValueError(f"{address!r} is no address")
+    return found
 
 
 class Allocations:
@@ -37,6 +53,7 @@ class Allocations:
     def __init__(self) -> None:
         self._addresses: Counter[str] = Counter()
         self._ports: Counter[int] = Counter()
+        self._next: dict[ServiceRange, int] = {}
 
     def observe(self, kind: Kind, change: Change) -> None:
         """Take note of a write."""
@@ -51,7 +68,7 @@ class Allocations:
         spec = stored.decode()["spec"]
         for address in spec.get("clusterIPs", ()):
             if address != "None":
-                self._addresses[address] += step
+                self._addresses[str(_read(address))] += step
         ports = [p.get("nodePort") for p in spec.get("ports", ())]
         for port in {*ports, spec.get("healthCheckNodePort")} - {None}:
             self._ports[port] += step
@@ -68,17 +85,18 @@ class Allocations:
         """A free address of a range, or None.
 
         The first addresses are left for those who ask for one by name, as long as there are
-        others (the first of all is the API server's own).
+        others (the first of all is the API server's own). The search goes on where the last one
+        ended: ten thousand services would take a minute otherwise.
         """
         size = network.num_addresses
         last = size - 1 if network.version == 4 else size
         band = min(max(16, size // 16), _STATIC_BAND)
-        offsets = [range(band, last), range(1, min(band, last))]
-        for candidates in offsets:
-            for offset in candidates:
-                address = str(network[offset])
-                if not self.holds_address(address):
-                    return address
+        start = self._next.get(network, band)
+        for offset in chain(range(start, last), range(band, start), range(1, min(band, last))):
+            address = str(network[offset])
+            if not self.holds_address(address):
+                self._next[network] = max(offset + 1, band)
+                return address
         return None
 
     def free_port(self, taken: set[int]) -> int | None:
@@ -106,79 +124,83 @@ class _Preparation:
         return self.old["spec"] if self.old is not None else {}
 
     def run(self) -> list[Cause]:
-        if self.spec["type"] == "ExternalName":
-            for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
-                self.spec.pop(name, None)
-        else:
-            self._carry_over()
+        if has_addresses(self.spec):
             self._families()
-            self._addresses()
-        if not self.causes:
+            if not self.causes:
+                self._addresses()
+        if not self.causes and may_have_node_ports(self.spec):
             self._ports()
         return self.causes
 
-    def _carry_over(self) -> None:
-        """An update that is silent about what was allocated keeps it."""
-        spec, old = self.spec, self.old_spec
-        if "clusterIP" in spec and spec["clusterIP"] != old.get("clusterIP", spec["clusterIP"]):
-            if old.get("type") != "ExternalName":
-                self.causes.append(wrong("spec.clusterIP", spec["clusterIP"], "field is immutable"))
-            return
-        for name in ("clusterIP", "clusterIPs"):
-            if not spec.get(name) and old.get(name):
-                spec[name] = old[name]
-        if "ipFamilyPolicy" not in spec and "ipFamilyPolicy" in old:
-            spec["ipFamilyPolicy"] = old["ipFamilyPolicy"]
-        if "ipFamilies" not in spec and "ipFamilies" in old:
-            spec["ipFamilies"] = old["ipFamilies"]
-        # Going back to one family gives the second address back.
-        if spec.get("ipFamilyPolicy") == "SingleStack" and self.old is not None:
-            for name in ("clusterIPs", "ipFamilies"):
-                if old.get("ipFamilyPolicy") != "SingleStack" and spec.get(name) == old.get(name):
-                    spec[name] = spec.get(name, [])[:1]
-
     def _families(self) -> None:
-        spec = self.spec
-        asked = spec.get("clusterIPs") or ([spec["clusterIP"]] if spec.get("clusterIP") else [])
-        if any(not _is_address(text) for text in asked if text != "None"):
-            self.causes.append(wrong("spec.clusterIPs", asked, "must be valid IP addresses"))
+        """Families and their policy, from what is given, from the addresses, from what was."""
+        spec, old = self.spec, self.old_spec
+        selectorless = is_headless(spec) and not spec.get("selector")
+        policy = spec.get("ipFamilyPolicy") or old.get("ipFamilyPolicy")
+        if policy is None:
+            policy = "RequireDualStack" if selectorless else "SingleStack"
+        given, families = [*spec.get("clusterIPs", ())], [*spec.get("ipFamilies", ())]
+        known, before = old.get("clusterIPs", []), old.get("ipFamilies", [])
+        if policy == "SingleStack":
+            # Going back to one family gives the second address back.
+            given = given[:1] if given == known else given
+            families = families[:1] if families == before else families
+        self._check_policy(policy, ("cluster IP", given, known), ("IP family", families, before))
+        for position, text in enumerate(given[len(families) :], len(families)):
+            if text == "None":
+                break
+            family = _family(_read(text).version)
+            if family in self.ranges:
+                families.append(family)
+            else:
+                message = f"{family} is not configured on this cluster"
+                self.causes.append(wrong(f"spec.clusterIPs[{position}]", given, message))
+        if self.causes:
             return
-        implied = [family_of(text) for text in asked if text != "None"]
-        families = spec.get("ipFamilies") or implied or list(self.ranges)[:1]
-        policy = spec.get("ipFamilyPolicy") or (
-            "RequireDualStack" if len(families) > 1 else "SingleStack"
-        )
+        families = families or list(self.ranges)[:1]
+        every = _FAMILIES if selectorless else tuple(self.ranges)
+        if not selectorless:
+            self._check_configured(policy, families)
         if policy in _DUAL:
-            families = families + [f for f in self.ranges if f not in families]
-        if policy == "RequireDualStack" and len(self.ranges) < 2:
+            families += [family for family in every if family not in families]
+        spec["ipFamilies"], spec["ipFamilyPolicy"] = families, policy
+        if given:
+            spec["clusterIPs"] = given
+
+    def _check_policy(self, policy: str, *lists: tuple[str, list[str], list[str]]) -> None:
+        for what, given, before in lists:
+            plural = what.replace("family", "families") if "family" in what else f"{what}s"
+            message = ""
+            if policy == "SingleStack" and len(given) > 1:
+                message = (
+                    "must be 'RequireDualStack' or 'PreferDualStack' when multiple "
+                    f"{plural} are specified"
+                )
+            elif policy in _DUAL and 0 < len(given) < len(before):
+                message = f"must be 'SingleStack' to release the secondary {what}"
+            if message:
+                self.causes.append(wrong("spec.ipFamilyPolicy", policy, message))
+
+    def _check_configured(self, policy: str, families: list[str]) -> None:
+        if policy == "RequireDualStack" and len(self.ranges) < len(_FAMILIES):
             message = "this cluster is not configured for dual-stack services"
             self.causes.append(wrong("spec.ipFamilyPolicy", policy, message))
-        missing = [f for f in families if f not in self.ranges]
-        if missing:
-            message = "not configured on this cluster"
-            self.causes.append(wrong("spec.ipFamilies[0]", missing[0], message))
-        if policy == "SingleStack" and len(families) > 1:
-            message = "must be RequireDualStack or PreferDualStack when several families are given"
-            self.causes.append(wrong("spec.ipFamilyPolicy", policy, message))
-        spec["ipFamilies"], spec["ipFamilyPolicy"] = families, policy
+        for position, family in enumerate(families):
+            if family not in self.ranges:
+                message = "not configured on this cluster"
+                self.causes.append(wrong(f"spec.ipFamilies[{position}]", family, message))
 
     def _addresses(self) -> None:
         spec = self.spec
-        if self.causes:
+        if is_headless(spec):
             return
-        if spec.get("clusterIP") == "None":
-            spec["clusterIPs"] = ["None"]
-            return
-        given = spec.get("clusterIPs") or ([spec["clusterIP"]] if spec.get("clusterIP") else [])
-        if spec.get("clusterIP") and given[0] != spec["clusterIP"]:
-            message = "first value must match `clusterIP`"
-            self.causes.append(wrong("spec.clusterIPs[0]", given[0], message))
-            return
+        given = spec.get("clusterIPs", [])
         addresses = []
         for position, family in enumerate(spec["ipFamilies"]):
             network = self.ranges[family]
             if position < len(given):
-                addresses.append(self._given_address(given[position], family, position))
+                self._check_address(given[position], network)
+                addresses.append(given[position])
                 continue
             free = self.allocations.free_address(network)
             if free is None:
@@ -187,91 +209,82 @@ class _Preparation:
             addresses.append(free)
         spec["clusterIPs"], spec["clusterIP"] = addresses, addresses[0]
 
-    def _given_address(self, text: str, family: str, position: int) -> str:
-        here = f"spec.clusterIPs[{position}]"
-        network = self.ranges[family]
-        if family_of(text) != family:
-            self.causes.append(wrong(here, text, f"expected an {family} value"))
-        elif ip_address(text) not in network:
-            message = f"failed to allocate IP {text}: the provided network does not match {network}"
-            self.causes.append(wrong(here, text, message))
-        elif self.allocations.holds_address(text) and text not in self.old_spec.get(
-            "clusterIPs", ()
-        ):
-            message = f"failed to allocate IP {text}: provided IP is already allocated"
-            self.causes.append(wrong(here, text, message))
-        return text
+    def _check_address(self, text: str, network: ServiceRange) -> None:
+        if text in self.old_spec.get("clusterIPs", ()):
+            return
+        message = ""
+        if _read(text) not in network:
+            message = f"the provided network does not match {network}"
+        elif self.allocations.holds_address(str(_read(text))):
+            message = "provided IP is already allocated"
+        if message:
+            here, given = "spec.clusterIPs", self.spec["clusterIPs"]
+            self.causes.append(wrong(here, given, f"failed to allocate IP {text}: {message}"))
 
     def _ports(self) -> None:
+        """Ports of the nodes. Those that share a number get one, if they are new together."""
         spec, old = self.spec, self.old_spec
-        before = {
-            (p["protocol"], p["port"]): p["nodePort"]
-            for p in old.get("ports", ())
-            if "nodePort" in p
-        }
-        held = set(before.values()) | {old.get("healthCheckNodePort", 0)}
-        exposed = spec["type"] == "NodePort" or (
-            spec["type"] == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts", True)
-        )
-        taken: dict[int, set[str]] = {}
-        for index, port in enumerate(spec.get("ports", ())):
-            if not exposed and spec["type"] != "LoadBalancer":
-                port.pop("nodePort", None)
-                continue
-            if "nodePort" not in port and exposed:
-                kept = before.get((port["protocol"], port["port"]))
-                chosen = kept or self.allocations.free_port(set(taken))
+        ports = spec.get("ports", ())
+        held = {p["nodePort"] for p in old.get("ports", ()) if "nodePort" in p}
+        taken = {p["nodePort"] for p in ports if "nodePort" in p}
+        shared: dict[int, int] = {}
+        if self.old is None:
+            for port in ports:
+                if "nodePort" in port:
+                    shared.setdefault(port["port"], port["nodePort"])
+        for index, port in enumerate(ports):
+            here = f"spec.ports[{index}].nodePort"
+            if "nodePort" in port:
+                problem = self._port_problem(port["nodePort"], held)
+                if problem:
+                    self.causes.append(wrong(here, port["nodePort"], problem))
+            elif gets_node_ports(spec):
+                chosen = shared.get(port["port"]) or self.allocations.free_port(taken)
                 if chosen is None:
-                    self.causes.append(required(f"spec.ports[{index}].nodePort", "none is free"))
+                    self.causes.append(required(here, "none is free"))
                     return
                 port["nodePort"] = chosen
-            if "nodePort" in port:
-                self._check_port(port["nodePort"], index, held)
-                protocols = taken.setdefault(port["nodePort"], set())
-                if port["protocol"] in protocols:
-                    here = f"spec.ports[{index}].nodePort"
-                    message = "provided port is already allocated"
-                    self.causes.append(wrong(here, port["nodePort"], message))
-                protocols.add(port["protocol"])
-        self._health_check(set(taken))
+                taken.add(chosen)
+                if self.old is None:
+                    shared[port["port"]] = chosen
+        if needs_health_check(spec):
+            self._health_check(taken)
 
-    def _check_port(self, port: int, index: int, held: set[int]) -> None:
-        here = f"spec.ports[{index}].nodePort"
+    def _port_problem(self, port: int, held: set[int]) -> str:
+        """Why a port cannot be had; empty if it can."""
         if port not in NODE_PORTS:
-            message = (
+            return (
                 "provided port is not in the valid range. The range of valid ports is "
                 f"{NODE_PORTS.start}-{NODE_PORTS.stop - 1}"
             )
-            self.causes.append(wrong(here, port, message))
-        elif self.allocations.holds_port(port) and port not in held:
-            self.causes.append(wrong(here, port, "provided port is already allocated"))
+        taken = self.allocations.holds_port(port) and port not in held
+        return "provided port is already allocated" if taken else ""
 
     def _health_check(self, taken: set[int]) -> None:
-        spec = self.spec
-        local = spec.get("externalTrafficPolicy") == "Local" and spec["type"] == "LoadBalancer"
-        if not local:
-            if spec.get("healthCheckNodePort") and self.old is None:
-                message = "may only be set when `type` is 'LoadBalancer' and the policy is 'Local'"
-                self.causes.append(forbidden("spec.healthCheckNodePort", message))
-            spec.pop("healthCheckNodePort", None)
-            return
-        kept = self.old_spec.get("healthCheckNodePort")
-        chosen = spec.get("healthCheckNodePort") or kept or self.allocations.free_port(taken)
-        if chosen is not None:
-            spec["healthCheckNodePort"] = chosen
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
+        """The port for health checks; it is for life. A real server answers 500, too."""
+        spec, old = self.spec, self.old_spec
+        asked = spec.get("healthCheckNodePort")
+        if asked is None:
+            chosen = self.allocations.free_port(taken)
+            if chosen is None:
+                self.causes.append(required("spec.healthCheckNodePort", "none is free"))
+            else:
+                spec["healthCheckNodePort"] = chosen
+        elif asked != old.get("healthCheckNodePort"):
+            problem = self._port_problem(asked, set())
+            if asked in taken:
+                problem = problem or "provided port is already allocated"
+            if problem:
+                message = (
+                    "Internal error occurred: failed to allocate requested HealthCheck NodePort "
+                    f"{asked}: {problem}"
+                )
+                raise ApiError(500, "InternalError", message)
 
 
 def by_family(networks: Sequence[ServiceRange]) -> dict[str, ServiceRange]:
     """Ranges by family, the cluster's first family first."""
-    return {family_of(network): network for network in networks}
+    return {_family(network.version): network for network in networks}
 
 
 def prepare(
@@ -280,5 +293,8 @@ def prepare(
     ranges: Mapping[str, ServiceRange],
     allocations: Allocations,
 ) -> list[Cause]:
-    """Fill in a service's addresses and ports, in place; the causes if it cannot have them."""
+    """Fill in a service's addresses and ports, in place; the causes if it cannot have them.
+
+    Raises ApiError (500) for a port for health checks that cannot be had.
+    """
     return _Preparation(service, old, ranges, allocations).run()

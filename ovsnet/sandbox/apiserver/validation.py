@@ -6,45 +6,21 @@ rules: enough that a wrong manifest is refused with a cause that names the field
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ovsnet.sandbox.apiserver import kinds
 from ovsnet.sandbox.apiserver.causes import forbidden, required, wrong
 from ovsnet.sandbox.apiserver.kinds import Kind, Object
-from ovsnet.sandbox.apiserver.selectors import is_label_value, is_qualified_name
+from ovsnet.sandbox.apiserver.selectors import is_qualified_name
 from ovsnet.sandbox.apiserver.status import Cause
+from ovsnet.sandbox.apiserver.validation_fields import label_problem, labels, subdomain_problem
+from ovsnet.sandbox.apiserver.validation_service import service_status, service_update
 from ovsnet.sandbox.apiserver.validation_specs import SPEC_RULES
 
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_SERVICE_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _PATH_NAMES = frozenset(
     {kinds.ROLE, kinds.ROLE_BINDING, kinds.CLUSTER_ROLE, kinds.CLUSTER_ROLE_BINDING}
 )
-
-
-def _label_problem(name: str, pattern: re.Pattern[str], rfc: str) -> str:
-    if len(name) > 63:
-        return "must be no more than 63 characters"
-    if pattern.fullmatch(name):
-        return ""
-    return (
-        f"a lowercase RFC {rfc} label must consist of lower case alphanumeric characters "
-        "or '-', and must start and end with an alphanumeric character"
-    )
-
-
-def _subdomain_problem(name: str) -> str:
-    if len(name) > 253:
-        return "must be no more than 253 characters"
-    if _SUBDOMAIN.fullmatch(name):
-        return ""
-    return (
-        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, "
-        "'-' or '.', and must start and end with an alphanumeric character"
-    )
 
 
 def name_problem(kind: Kind, name: str) -> str:
@@ -53,31 +29,10 @@ def name_problem(kind: Kind, name: str) -> str:
         bad = name in (".", "..") or "/" in name or "%" in name
         return "may not be '.' or '..' nor contain '/' or '%'" if bad else ""
     if kind is kinds.SERVICE:
-        return _label_problem(name, _SERVICE_LABEL, "1035")
+        return label_problem(name, "1035")
     if kind is kinds.NAMESPACE:
-        return _label_problem(name, _LABEL, "1123")
-    return _subdomain_problem(name)
-
-
-def label_causes(labels: Mapping[str, str], field: str) -> list[Cause]:
-    """What is wrong with labels."""
-    causes = [
-        wrong(field, key, "name part must consist of alphanumeric characters, '-', '_' or '.'")
-        for key in labels
-        if not is_qualified_name(key)
-    ]
-    causes += [
-        wrong(
-            field,
-            value,
-            "a valid label must be an empty string or consist of alphanumeric "
-            "characters, '-', '_' or '.', and must start and end with an alphanumeric character, "
-            "with no more than 63 characters",
-        )
-        for value in labels.values()
-        if not is_label_value(value)
-    ]
-    return causes
+        return label_problem(name)
+    return subdomain_problem(name)
 
 
 def _owner_causes(owners: list[Object]) -> list[Cause]:
@@ -102,7 +57,7 @@ def _metadata_causes(kind: Kind, metadata: Object) -> list[Cause]:
         return [required("metadata.name", "name or generateName is required")]
     problem = name_problem(kind, name)
     causes = [wrong("metadata.name", name, problem)] if problem else []
-    causes += label_causes(metadata.get("labels", {}), "metadata.labels")
+    causes += labels("metadata.labels", metadata.get("labels", {}))
     causes += [
         wrong("metadata.annotations", key, "is no qualified name")
         for key in metadata.get("annotations", {})
@@ -217,6 +172,7 @@ _UPDATE_RULES: Mapping[Kind, Callable[[Object, Object], list[Cause]]] = {
     kinds.CONFIG_MAP: _immutable_data,
     kinds.SECRET: _immutable_data,
     kinds.ENDPOINT_SLICE: _unchanged("addressType"),
+    kinds.SERVICE: service_update,
     kinds.ROLE_BINDING: _unchanged("roleRef"),
     kinds.CLUSTER_ROLE_BINDING: _unchanged("roleRef"),
     kinds.PRIORITY_CLASS: _unchanged("value"),
@@ -227,3 +183,8 @@ def validate_update(kind: Kind, new: Object, old: Object) -> list[Cause]:
     """What is wrong with a change of an object, both states being valid; empty if nothing is."""
     rule = _UPDATE_RULES.get(kind)
     return rule(new, old) if rule is not None else []
+
+
+def validate_status(kind: Kind, obj: Object) -> list[Cause]:
+    """What is wrong with an object's status; empty if nothing is."""
+    return list(service_status(obj)) if kind is kinds.SERVICE else []

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from ipaddress import ip_address
-from typing import Any
 
 from ovsnet.sandbox.apiserver import kinds
-from ovsnet.sandbox.apiserver.causes import duplicate, forbidden, required, wrong
+from ovsnet.sandbox.apiserver.causes import duplicate, required, wrong
 from ovsnet.sandbox.apiserver.kinds import Kind, Object
 from ovsnet.sandbox.apiserver.selectors import from_label_selector
 from ovsnet.sandbox.apiserver.status import Cause
@@ -20,6 +18,8 @@ from ovsnet.sandbox.apiserver.validation_fields import (
     port_number,
 )
 from ovsnet.sandbox.apiserver.validation_policy import network_policy
+from ovsnet.sandbox.apiserver.validation_service import service
+from ovsnet.sandbox.apiserver.validation_slice import endpoint_slice
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
@@ -106,63 +106,6 @@ def _job(obj: Object) -> Iterator[Cause]:
     yield from _workload(obj, restart=("Never", "OnFailure"))
 
 
-def _service(obj: Object) -> Iterator[Cause]:
-    spec = obj["spec"]
-    kind = spec.get("type")
-    yield from one_of("spec.type", kind, ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"))
-    ports = spec.get("ports", [])
-    headless = spec.get("clusterIP") == "None"
-    if not ports and kind != "ExternalName" and not headless:
-        yield required("spec.ports")
-    if kind == "ExternalName" and not spec.get("externalName"):
-        yield required("spec.externalName")
-    seen: set[tuple[Any, Any]] = set()
-    names: set[str] = set()
-    for index, port in enumerate(ports):
-        here = f"spec.ports[{index}]"
-        if len(ports) > 1 and not port.get("name"):
-            yield required(f"{here}.name")
-        if port.get("name") in names:
-            yield duplicate(f"{here}.name", port["name"])
-        names.add(port.get("name", ""))
-        if "port" not in port:
-            yield required(f"{here}.port")
-        yield from port_number(f"{here}.port", port.get("port"))
-        yield from port_number(f"{here}.targetPort", port.get("targetPort"))
-        yield from one_of(f"{here}.protocol", port.get("protocol"), PROTOCOLS)
-        if (port.get("protocol"), port.get("port")) in seen:
-            yield duplicate(here, f"{port.get('port')}/{port.get('protocol')}")
-        seen.add((port.get("protocol"), port.get("port")))
-        if port.get("nodePort") and kind == "ClusterIP":
-            yield forbidden(f"{here}.nodePort", "may not be used when `type` is 'ClusterIP'")
-    yield from one_of("spec.sessionAffinity", spec.get("sessionAffinity"), ("ClientIP", "None"))
-    for name in ("internalTrafficPolicy", "externalTrafficPolicy"):
-        yield from one_of(f"spec.{name}", spec.get(name), ("Cluster", "Local"))
-
-
-def _endpoint_slice(obj: Object) -> Iterator[Cause]:
-    family = obj.get("addressType")
-    if not family:
-        yield required("addressType")
-    yield from one_of("addressType", family, ("IPv4", "IPv6", "FQDN"))
-    for index, endpoint in enumerate(obj.get("endpoints", ())):
-        here = f"endpoints[{index}].addresses"
-        if not endpoint.get("addresses"):
-            yield required(here, "must contain at least 1 address")
-        for position, text in enumerate(endpoint.get("addresses", ())):
-            if family in ("IPv4", "IPv6"):
-                yield from _address(f"{here}[{position}]", text, 4 if family == "IPv4" else 6)
-
-
-def _address(field: str, text: str, version: int) -> Iterator[Cause]:
-    try:
-        valid = ip_address(text).version == version
-    except ValueError:
-        valid = False
-    if not valid:
-        yield wrong(field, text, f"must be a valid IPv{version} address")
-
-
 def _data(obj: Object) -> Iterator[Cause]:
     for field in ("data", "stringData", "binaryData"):
         for key in obj.get(field, {}):
@@ -208,9 +151,9 @@ SPEC_RULES: Mapping[Kind, Callable[[Object], list[Cause]]] = {
     kinds.DAEMON_SET: _listed(_workload),
     kinds.STATEFUL_SET: _listed(_workload),
     kinds.JOB: _listed(_job),
-    kinds.SERVICE: _listed(_service),
+    kinds.SERVICE: _listed(service),
     kinds.NETWORK_POLICY: _listed(network_policy),
-    kinds.ENDPOINT_SLICE: _listed(_endpoint_slice),
+    kinds.ENDPOINT_SLICE: _listed(endpoint_slice),
     kinds.CONFIG_MAP: _listed(_data),
     kinds.SECRET: _listed(_data),
     kinds.LEASE: _listed(_lease),

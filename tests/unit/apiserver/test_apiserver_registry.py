@@ -141,7 +141,7 @@ def test_a_dry_run_says_what_would_be_and_stores_nothing():
         (
             SERVICE,
             {"metadata": {"name": "x"}, "spec": {"clusterIP": "10.1.0.1", "ports": [{"port": 1}]}},
-            "spec.clusterIPs[0]",
+            "spec.clusterIPs",
         ),
         (
             kinds.NETWORK_POLICY,
