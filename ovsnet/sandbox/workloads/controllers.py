@@ -29,7 +29,7 @@ from ovsnet.sandbox.workloads import (
 )
 from ovsnet.sandbox.workloads.actions import Action, Delete
 from ovsnet.sandbox.workloads.nodes import PodRange
-from ovsnet.sandbox.workloads.objects import Pod
+from ovsnet.sandbox.workloads.objects import ZONE, Pod
 from ovsnet.sandbox.workloads.view import Reference, View
 
 Concerned = Callable[[View, Kind, Change], Iterable[Reference]]
@@ -172,6 +172,8 @@ def _services_concerned(view: View, written: Kind, change: Change) -> Iterable[R
         return [(kinds.SERVICE, change.after.key)]
     if written is kinds.ENDPOINT_SLICE:
         return _owners(view, change.after, kinds.SERVICE)
+    if written is kinds.NODE and _is_elsewhere(change):
+        return [(kinds.SERVICE, key) for key in view.keys(kinds.SERVICE)]
     if written is not kinds.POD:
         return ()
     states = [change.after] + ([change.before] if change.before is not None else [])
@@ -182,6 +184,14 @@ def _services_concerned(view: View, written: Kind, change: Change) -> Iterable[R
     ]
 
 
+def _is_elsewhere(change: Change) -> bool:
+    """Whether a node has come, has gone, or is now in another zone."""
+    before = change.before
+    return (
+        before is None or change.deleted or before.labels.get(ZONE) != change.after.labels.get(ZONE)
+    )
+
+
 def _plan_slices(view: View, reference: Reference, _: datetime) -> list[Action]:
     service = view.get(*reference)
     if service is None:
@@ -189,7 +199,8 @@ def _plan_slices(view: View, reference: Reference, _: datetime) -> list[Action]:
     owned = view.owned(service["metadata"]["uid"])
     present = [view.get(k, key) for k, key in owned if k is kinds.ENDPOINT_SLICE]
     pods: list[Pod] = view.pods(reference[1][0]) if service["spec"].get("selector") else []
-    return endpointslices.plan(service, pods, [s for s in present if s is not None])
+    zones = {name: node.zone for name, node in view.nodes.items()}
+    return endpointslices.plan(service, pods, [s for s in present if s is not None], zones)
 
 
 def _garbage_concerned(view: View, written: Kind, change: Change) -> Iterable[Reference]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
+from itertools import count
 from typing import Any
 
 from ovsnet.sandbox.apiserver.kinds import ENDPOINT_SLICE, SERVICE, Object
@@ -26,6 +27,7 @@ MOST_ENDPOINTS = 100
 """Endpoints in one slice (kube-controller-manager's max-endpoints-per-slice)."""
 
 Ports = tuple[tuple[tuple[str, Any], ...], ...]
+Group = tuple[str, Ports]
 
 
 def _resolve(port: Object, pod: Pod) -> int | None:
@@ -33,11 +35,9 @@ def _resolve(port: Object, pod: Pod) -> int | None:
     target = port.get("targetPort", port["port"])
     if isinstance(target, int):
         return target or port["port"]
-    for container in pod.spec.containers:
-        for declared in container.ports:
-            if declared.name == target and declared.protocol == port.get("protocol", "TCP"):
-                return declared.container_port
-    return None
+    protocol = port.get("protocol", "TCP")
+    found = (p.container_port for p in pod.ports if (p.name, p.protocol) == (target, protocol))
+    return next(found, None)
 
 
 def _ports(service: Object, pod: Pod) -> Ports:
@@ -56,16 +56,13 @@ def _ports(service: Object, pod: Pod) -> Ports:
     return tuple(resolved)
 
 
-def _endpoint(service: Object, pod: Pod, address: str) -> Object:
+def _endpoint(service: Object, pod: Pod, address: str, zone: str) -> Object:
     metadata = pod.metadata
-    always = service["spec"].get("publishNotReadyAddresses", False)
+    spec = service["spec"]
+    ready = spec.get("publishNotReadyAddresses", False) or (pod.ready and not pod.terminating)
     endpoint: Object = {
         "addresses": [address],
-        "conditions": {
-            "ready": always or (pod.ready and not pod.terminating),
-            "serving": pod.ready,
-            "terminating": pod.terminating,
-        },
+        "conditions": {"ready": ready, "serving": pod.ready, "terminating": pod.terminating},
         "nodeName": pod.spec.node_name,
         "targetRef": {
             "kind": "Pod",
@@ -74,56 +71,162 @@ def _endpoint(service: Object, pod: Pod, address: str) -> Object:
             "uid": metadata.uid,
         },
     }
-    in_domain = pod.spec.subdomain == service["metadata"]["name"]
-    if pod.spec.hostname and in_domain:
+    if zone:
+        endpoint["zone"] = zone
+    hints = _hints(spec.get("trafficDistribution"), pod.spec.node_name, zone) if ready else {}
+    if hints:
+        endpoint["hints"] = hints
+    if pod.spec.hostname and pod.spec.subdomain == service["metadata"]["name"]:
         endpoint["hostname"] = pod.spec.hostname
     return endpoint
 
 
-def _groups(service: Object, pods: Sequence[Pod]) -> Mapping[tuple[str, Ports], list[Object]]:
-    """Endpoints by family and resolved ports: what can share a slice."""
-    families = service["spec"].get("ipFamilies", [])
-    groups: dict[tuple[str, Ports], list[Object]] = {}
+def _hints(distribution: str | None, node: str, zone: str) -> Object:
+    """Whose traffic is meant for an endpoint (ServiceSpec, `trafficDistribution`)."""
+    hints: Object = {}
+    if distribution is not None and zone:
+        hints["forZones"] = [{"name": zone}]
+    if distribution == "PreferSameNode":
+        hints["forNodes"] = [{"name": node}]
+    return hints
+
+
+def _groups(
+    service: Object, pods: Sequence[Pod], zones: Mapping[str, str]
+) -> Mapping[Group, list[Object]]:
+    """Endpoints by family and resolved ports: what can share a slice.
+
+    A pod of a node that is not there is none, unless the service wants all that may come to be.
+    """
+    spec = service["spec"]
+    always = spec.get("publishNotReadyAddresses", False)
+    families = spec.get("ipFamilies", [])
+    groups: dict[Group, list[Object]] = {}
     for pod in sorted(pods, key=lambda p: p.metadata.name):
-        if pod.finished or not pod.spec.node_name:
+        node = pod.spec.node_name
+        if pod.finished or not node or (node not in zones and not always):
             continue
         for address in pod.status.pod_ips:
             family = f"IPv{ip_address(address.ip).version}"
             if family in families:
-                endpoint = _endpoint(service, pod, address.ip)
+                endpoint = _endpoint(service, pod, address.ip, zones.get(node, ""))
                 groups.setdefault((family, _ports(service, pod)), []).append(endpoint)
-    for family in families:
-        # A service without endpoints has an empty slice, so that its clients know that much.
-        if not any(group[0] == family for group in groups):
-            groups[family, ()] = []
     return groups
 
 
-def slices(service: Object, pods: Sequence[Pod]) -> Iterator[Object]:
-    """The slices that a service's pods make; their names follow from their contents' kind."""
+def _labels(service: Object) -> dict[str, str]:
     metadata = service["metadata"]
-    labels = {
-        k: v for k, v in metadata.get("labels", {}).items() if k not in (HEADLESS, MANAGED_BY)
-    }
-    labels |= {SERVICE_LABEL: metadata["name"], MANAGED_BY: MANAGER}
+    reserved = (HEADLESS, MANAGED_BY, SERVICE_LABEL)
+    labels = {k: v for k, v in metadata.get("labels", {}).items() if k not in reserved}
     if service["spec"].get("clusterIP") == "None":
         labels[HEADLESS] = ""
-    for (family, ports), endpoints in _groups(service, pods).items():
-        for start in range(0, max(len(endpoints), 1), MOST_ENDPOINTS):
-            digest = template_hash([metadata["uid"], family, ports, start])[:5]
-            yield {
-                "apiVersion": ENDPOINT_SLICE.api_version,
-                "kind": ENDPOINT_SLICE.kind,
-                "metadata": {
-                    "name": f"{metadata['name']}-{digest}",
-                    "namespace": metadata["namespace"],
-                    "labels": labels,
-                    "ownerReferences": [owner_reference(SERVICE, service)],
-                },
-                "addressType": family,
-                "ports": [dict(port) for port in ports],
-                "endpoints": endpoints[start : start + MOST_ENDPOINTS],
-            }
+    return labels | {SERVICE_LABEL: metadata["name"], MANAGED_BY: MANAGER}
+
+
+class _Layout:
+    """Which endpoints a service's slices are to hold.
+
+    An endpoint stays in the slice that it is in while its ports stay, so that it is always seen in
+    one: only new ones look for room. A slice that is left without endpoints is used for others
+    before it goes.
+    """
+
+    def __init__(self, present: Sequence[Object]) -> None:
+        self.kept: list[tuple[Object, Ports, list[Object]]] = []
+        self.fresh: list[tuple[str, Ports, list[Object]]] = []
+        self._spare: dict[str, list[Object]] = {}
+        self._present: dict[Group, list[Object]] = {}
+        for old in sorted(present, key=lambda s: s["metadata"]["name"]):
+            ports = tuple(tuple(sorted(port.items())) for port in old.get("ports", ()))
+            self._present.setdefault((old["addressType"], ports), []).append(old)
+
+    def arrange(self, groups: Mapping[Group, list[Object]], families: Sequence[str]) -> None:
+        """Give every endpoint a slice, and every family one at least: its clients know that much
+        of a service without endpoints.
+        """
+        for (family, ports), endpoints in groups.items():
+            self._arrange_group(family, ports, endpoints)
+        for (family, _), slices in self._present.items():
+            self._spare.setdefault(family, []).extend(slices)
+        used = {old["addressType"] for old, _, _ in self.kept} | {new[0] for new in self.fresh}
+        self.fresh += [(family, (), []) for family in families if family not in used]
+        fresh, self.fresh = self.fresh, []
+        for family, ports, endpoints in fresh:
+            spare = self._spare.get(family)
+            if spare:
+                self.kept.append((spare.pop(0), ports, endpoints))
+            else:
+                self.fresh.append((family, ports, endpoints))
+
+    def _arrange_group(self, family: str, ports: Ports, endpoints: list[Object]) -> None:
+        rest = {_identity(endpoint): endpoint for endpoint in endpoints}
+        held = [
+            (old, [rest.pop(i) for i in map(_identity, old.get("endpoints", ())) if i in rest])
+            for old in self._present.pop((family, ports), ())
+        ]
+        new = list(rest.values())
+        for old, kept in held:
+            room = MOST_ENDPOINTS - len(kept)
+            kept.extend(new[:room])
+            del new[:room]
+            if kept:
+                self.kept.append((old, ports, kept))
+            else:
+                self._spare.setdefault(family, []).append(old)
+        for start in range(0, len(new), MOST_ENDPOINTS):
+            self.fresh.append((family, ports, new[start : start + MOST_ENDPOINTS]))
+
+    @property
+    def spare(self) -> list[Object]:
+        """Slices for which there is no use."""
+        return [old for slices in self._spare.values() for old in slices]
+
+
+def _identity(endpoint: Object) -> tuple[str, str]:
+    return endpoint.get("targetRef", {}).get("uid", ""), endpoint["addresses"][0]
+
+
+def _new_slice(
+    service: Object, family: str, ports: Ports, endpoints: list[Object], taken: set[str]
+) -> Object:
+    """A slice with a name that is not `taken`, and then is."""
+    metadata = service["metadata"]
+    names = (
+        f"{metadata['name']}-{template_hash([metadata['uid'], family, ports, number])[:5]}"
+        for number in count()
+    )
+    name = next(name for name in names if name not in taken)
+    taken.add(name)
+    return {
+        "apiVersion": ENDPOINT_SLICE.api_version,
+        "kind": ENDPOINT_SLICE.kind,
+        "metadata": {
+            "name": name,
+            "namespace": metadata["namespace"],
+            "labels": _labels(service),
+            "ownerReferences": [owner_reference(SERVICE, service)],
+        },
+        "addressType": family,
+        "ports": [dict(port) for port in ports],
+        "endpoints": endpoints,
+    }
+
+
+def _changes(service: Object, old: Object, ports: Ports, endpoints: list[Object]) -> list[Action]:
+    """What brings a slice to these contents; nothing if it has them."""
+    metadata = old["metadata"]
+    labels, before = _labels(service), metadata.get("labels", {})
+    wanted: Object = {"ports": [dict(port) for port in ports], "endpoints": endpoints}
+    if labels == before and all(old.get(name, []) == value for name, value in wanted.items()):
+        return []
+    gone = dict.fromkeys(before.keys() - labels.keys())
+    patch = wanted | {"metadata": {"labels": labels | gone}}
+    return [Patch(ENDPOINT_SLICE, (metadata["namespace"], metadata["name"]), patch)]
+
+
+def _delete(old: Object) -> Action:
+    metadata = old["metadata"]
+    return Delete(ENDPOINT_SLICE, (metadata["namespace"], metadata["name"]), metadata["uid"])
 
 
 def selected(service: Object, pods: Sequence[Pod]) -> list[Pod]:
@@ -132,28 +235,28 @@ def selected(service: Object, pods: Sequence[Pod]) -> list[Pod]:
     return [pod for pod in pods if selector != EVERYTHING and selector.matches(pod.metadata.labels)]
 
 
-def plan(service: Object, pods: Sequence[Pod], present: Sequence[Object]) -> list[Action]:
-    """What brings the slices of a service to what its pods make."""
+def plan(
+    service: Object, pods: Sequence[Pod], present: Sequence[Object], zones: Mapping[str, str]
+) -> list[Action]:
+    """What brings the slices of a service to what its pods make.
+
+    `zones` has the zone of every node that there is. New slices come first and superfluous ones go
+    last, so that no endpoint is missing in between.
+    """
     spec = service["spec"]
     if "deletionTimestamp" in service["metadata"]:
         return []
-    managed = spec.get("selector") and spec["type"] != "ExternalName"
-    wanted = {s["metadata"]["name"]: s for s in slices(service, selected(service, pods))}
-    if not managed:
-        wanted = {}
-    actions: list[Action] = []
+    if not spec.get("selector") or spec["type"] == "ExternalName":
+        return [_delete(old) for old in present]
+    layout = _Layout(present)
+    groups = _groups(service, selected(service, pods), zones)
+    layout.arrange(groups, spec.get("ipFamilies", []))
+    taken = {old["metadata"]["name"] for old in present}
     namespace = service["metadata"]["namespace"]
-    for old in present:
-        name = old["metadata"]["name"]
-        new = wanted.pop(name, None)
-        if new is None:
-            actions.append(Delete(ENDPOINT_SLICE, (namespace, name), old["metadata"]["uid"]))
-            continue
-        fields = ("ports", "endpoints")
-        same = all(new[f] == old.get(f, []) for f in fields)
-        if not same or new["metadata"]["labels"] != old["metadata"].get("labels"):
-            patch = {f: new[f] for f in fields} | {
-                "metadata": {"labels": new["metadata"]["labels"]}
-            }
-            actions.append(Patch(ENDPOINT_SLICE, (namespace, name), patch))
-    return actions + [Create(ENDPOINT_SLICE, namespace, new) for new in wanted.values()]
+    actions: list[Action] = [
+        Create(ENDPOINT_SLICE, namespace, _new_slice(service, family, ports, endpoints, taken))
+        for family, ports, endpoints in layout.fresh
+    ]
+    for old, ports, endpoints in layout.kept:
+        actions += _changes(service, old, ports, endpoints)
+    return actions + [_delete(old) for old in layout.spare]

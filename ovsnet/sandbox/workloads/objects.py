@@ -8,6 +8,9 @@ import msgspec
 
 Object = dict[str, Any]
 
+ZONE = "topology.kubernetes.io/zone"
+"""The label that names a node's zone."""
+
 
 class _Camel(msgspec.Struct, frozen=True, rename="camel"):
     """A part of an object; fields that are not named are skipped."""
@@ -57,6 +60,7 @@ class Container(_Camel, frozen=True, rename="camel"):
     """What is read of a container."""
 
     ports: tuple[ContainerPort, ...] = ()
+    restart_policy: str = ""
 
 
 class PodSpec(_Camel, frozen=True, rename="camel"):
@@ -71,6 +75,7 @@ class PodSpec(_Camel, frozen=True, rename="camel"):
     topology_spread_constraints: tuple[Object, ...] = ()
     scheduling_gates: tuple[Object, ...] = ()
     containers: tuple[Container, ...] = ()
+    init_containers: tuple[Container, ...] = ()
     hostname: str = ""
     subdomain: str = ""
 
@@ -99,6 +104,12 @@ class Pod(_Camel, frozen=True, rename="camel"):
     def condition(self, type_: str) -> Condition | None:
         """The condition of a type, if the pod has it."""
         return next((c for c in self.status.conditions if c.type == type_), None)
+
+    @property
+    def ports(self) -> tuple[ContainerPort, ...]:
+        """The ports that its containers declare, and its sidecars after them."""
+        sidecars = [c for c in self.spec.init_containers if c.restart_policy == "Always"]
+        return tuple(port for c in (*self.spec.containers, *sidecars) for port in c.ports)
 
     @property
     def ready(self) -> bool:
@@ -143,6 +154,11 @@ class Node(_Camel, frozen=True, rename="camel"):
     metadata: Metadata
     spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
+
+    @property
+    def zone(self) -> str:
+        """The zone that it is in; empty: in none."""
+        return self.metadata.labels.get(ZONE, "")
 
     @property
     def ready(self) -> bool:
