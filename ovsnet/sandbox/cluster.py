@@ -155,6 +155,7 @@ def _api_server(layout: Layout, hosts: plan.Plan, port: int) -> Spec:
             "--kubeconfig-out",
             f"{layout.inner_kubeconfig}=http://{hosts.control.ipv4}:{_API_PORT}",
             *("--kubeconfig-out", str(layout.kubeconfig)),
+            *("--advertise", f"{hosts.control.ipv4}:{_API_PORT}"),
             *("--pod-cidr", ",".join(plan.POD_CIDRS)),
             *("--service-cidr", ",".join(plan.SERVICE_CIDRS)),
         ),

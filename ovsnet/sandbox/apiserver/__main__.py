@@ -16,9 +16,11 @@ from pathlib import Path
 
 import click
 
+from ovsnet.sandbox.apiserver.bootstrap import Advertised
 from ovsnet.sandbox.apiserver.kubeconfig import write_kubeconfig
 from ovsnet.sandbox.apiserver.server import Application, Options, real_sources, serve
 from ovsnet.sandbox.apiserver.services import ServiceRange
+from ovsnet.sandbox.apiserver.status import ApiError
 
 log = logging.getLogger("ovsnet.sandbox.apiserver")
 
@@ -141,6 +143,11 @@ async def _run(
     metavar="FILE[=URL]",
     help="Write a kubeconfig once the server answers: for URL, or for the first address.",
 )
+@click.option(
+    "--advertise",
+    metavar="ADDRESS:PORT",
+    help="Where the whole cluster reaches this server: the endpoint of its service, kubernetes.",
+)
 @click.option("--service-cidr", default="10.96.0.0/16,fd00:10:96::/112", show_default=True)
 @click.option("--pod-cidr", default="10.244.0.0/16,fd00:10:244::/56", show_default=True)
 @click.option(
@@ -162,6 +169,7 @@ def main(
     addresses: tuple[str, ...],
     in_namespaces: tuple[str, ...],
     kubeconfigs: tuple[str, ...],
+    advertise: str | None,
     service_cidr: str,
     pod_cidr: str,
     controller_names: str,
@@ -186,10 +194,11 @@ def main(
         bookmark_interval,
         _networks(pod_cidr),
         None if every else [name for name in controller_names.split(",") if name],
+        None if advertise is None else Advertised(*split_address(advertise)),
     )
     try:
         application = Application(options, real_sources())
-    except ValueError as error:
+    except (ValueError, ApiError) as error:
         raise click.BadParameter(str(error)) from None
     try:
         sockets = _sockets(addresses, in_namespaces)

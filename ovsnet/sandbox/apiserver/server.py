@@ -22,7 +22,7 @@ import msgspec
 from aiohttp import web
 
 from ovsnet.sandbox.apiserver.admission import Admission
-from ovsnet.sandbox.apiserver.bootstrap import bootstrap
+from ovsnet.sandbox.apiserver.bootstrap import Advertised, bootstrap
 from ovsnet.sandbox.apiserver.faults import Faults, read_request
 from ovsnet.sandbox.apiserver.handlers import ObjectHandlers, json_response
 from ovsnet.sandbox.apiserver.kubeconfig import write_kubeconfig
@@ -63,6 +63,8 @@ class Options:
     """Where nodes get their podCIDRs from: a /24 and a /64 each."""
     controllers: Collection[str] | None = None
     """Names of the controllers to run; None for all of them (see `workloads.controllers`)."""
+    advertised: Advertised | None = None
+    """The endpoint of the service `kubernetes`; None: it has none."""
 
 
 def real_sources() -> Sources:
@@ -86,7 +88,8 @@ class Application:
         every = controllers(options.pod_ranges)
         names = options.controllers
         self.runner = Runner(self.registry, every if names is None else only(every, names))
-        bootstrap(self.registry, by_family(options.service_ranges))
+        ranges = by_family(options.service_ranges)
+        bootstrap(self.registry, ranges, options.advertised)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer any request; a failure becomes a Status."""

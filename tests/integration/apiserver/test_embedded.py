@@ -268,6 +268,7 @@ def test_the_process_listens_here_and_in_a_namespace(tmp_path, namespace_path):
     command += ["--kubeconfig-out", str(here)]
     command += ["--kubeconfig-out", f"{there}=http://127.0.0.1:6443"]
     command += ["--service-cidr", "10.1.0.0/24", "--pod-cidr", "10.2.0.0/16"]
+    command += ["--advertise", "192.0.2.9:7443"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         wait_for(there)
@@ -276,6 +277,11 @@ def test_the_process_listens_here_and_in_a_namespace(tmp_path, namespace_path):
         with urllib.request.urlopen(f"{url}/api/v1/services") as answer:
             services = json.load(answer)
         assert services["items"][0]["spec"]["clusterIP"] == "10.1.0.1"
+        path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
+        with urllib.request.urlopen(url + path) as answer:
+            slice_ = json.load(answer)
+        assert slice_["endpoints"][0]["addresses"] == ["192.0.2.9"]
+        assert slice_["ports"][0]["port"] == 7443
         name = namespace_path.rpartition("/")[2]
         script = (
             "import urllib.request as u; print(u.urlopen('http://127.0.0.1:6443/readyz').read())"
@@ -302,6 +308,8 @@ def test_the_process_listens_here_and_in_a_namespace(tmp_path, namespace_path):
         (["--listen", "127.0.0.1:0", "--service-cidr", "10.0.0.0/8,11.0.0.0/8"], "one of each"),
         (["--listen", "127.0.0.1:0", "--controllers", "nobody"], "no such controllers"),
         (["--listen-in-netns", "/nowhere=127.0.0.1:1"], "cannot listen"),
+        (["--listen", "127.0.0.1:0", "--advertise", "here"], "expected ADDRESS:PORT"),
+        (["--listen", "127.0.0.1:0", "--advertise", "127.0.0.1:1"], "in the loopback range"),
     ],
 )
 def test_a_wrong_start_says_what_is_wrong(arguments, message):
