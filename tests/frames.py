@@ -10,7 +10,7 @@ import struct
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
-ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
+ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
@@ -46,7 +46,7 @@ def ends(frame: bytes) -> Ends | None:
     else:
         return None
     ports = (0, 0)
-    if protocol in (TCP, UDP) and len(payload) >= 4:
+    if protocol in (TCP, UDP, SCTP) and len(payload) >= 4:
         ports = struct.unpack_from("!HH", payload)
     return Ends(protocol, ip_address(source), ports[0], ip_address(target), ports[1])
 
