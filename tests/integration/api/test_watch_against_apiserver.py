@@ -7,12 +7,28 @@ import queue
 import random
 import threading
 import urllib.request
+from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 
-from ovsnet.api import KINDS, NODE, POD, Changed, Deleted, Fresh, Stale, Synced, Timing, connect
+from ovsnet.api import (
+    ENDPOINT_SLICE,
+    KINDS,
+    NODE,
+    POD,
+    SERVICE,
+    Changed,
+    Deleted,
+    Fresh,
+    Stale,
+    Synced,
+    Timing,
+    connect,
+)
 from ovsnet.api.watch import Watch, watch_node
-from ovsnet.model import PodRef
+from ovsnet.model import PodRef, Protocol, ServicePort, ServiceRef, SliceEndpoint, SlicePort
+from ovsnet.sandbox.apiserver.bootstrap import Advertised
 from ovsnet.sandbox.apiserver.server import ApiServer, Options
 
 PATIENCE = 30
@@ -31,9 +47,9 @@ class Client:
     def __init__(self, url):
         self.url = url
 
-    def send(self, method, path, body=None):
+    def send(self, method, path, body=None, media="application/json"):
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": media}
         request = urllib.request.Request(self.url + path, data, headers, method=method)
         with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return json.load(answer)
@@ -56,6 +72,9 @@ class Client:
         pod = self.send("GET", path)
         pod["metadata"]["labels"] = {"v": value}
         self.send("PUT", path, pod)
+
+    def patch(self, path, body):
+        return self.send("PATCH", path, body, "application/merge-patch+json")
 
     def delete(self, name, namespace="default"):
         path = f"/api/v1/namespaces/{namespace}/pods/{name}"
@@ -134,6 +153,143 @@ def test_every_kind_is_listed_and_followed(scene):
     followers["Pod"].wait(lambda f: PodRef("default", "a") in f.view)
     pod = followers["Pod"].view[PodRef("default", "a")]
     assert (pod.node, pod.labels) == ("n1", (("v", "1"),))
+
+
+SERVICES = "/api/v1/namespaces/default/services"
+OWN = ServiceRef("default", "kubernetes")
+WEB = ServiceRef("default", "web")
+
+
+@pytest.fixture
+def served():
+    """A server that makes EndpointSlices of pods, and its own."""
+    options = Options(
+        bookmark_interval=0.5,
+        controllers=("endpointslice", "garbage"),
+        advertised=Advertised("192.0.2.9", 6443),
+    )
+    with ApiServer(options) as server:
+        yield Client(server.url), connect(server.kubeconfig)
+
+
+@pytest.fixture
+def services(served):
+    """What is heard of Services and of EndpointSlices, and who writes them."""
+    client, connection = served
+    followers = [Follower(connection, kind) for kind in (SERVICE, ENDPOINT_SLICE)]
+    for follower in followers:
+        follower.wait(lambda f: f.view is not None)
+    yield client, *followers
+    for follower in followers:
+        follower.watch.stop()
+    connection.close()
+
+
+def web(follower):
+    """The one slice of the service `web`, or None."""
+    found = [s for s in follower.view.values() if s.owner == WEB]
+    return found[0] if found else None
+
+
+def endpoints(*expected):
+    """Whether the service `web` has one slice, with these endpoints."""
+
+    def holds(follower):
+        slice_ = web(follower)
+        return slice_ is not None and slice_.endpoints == expected
+
+    return holds
+
+
+def test_the_servers_own_service_is_there_from_the_start(services):
+    _, heard, slices = services
+    service = heard.view[OWN]
+    assert [str(address) for address in service.addresses] == ["10.96.0.1"]
+    assert service.ports == (ServicePort("https", Protocol.TCP, 443),)
+    assert service.created
+    (slice_,) = slices.view.values()
+    assert slice_.owner == OWN
+    assert slice_.ports == (SlicePort("https", Protocol.TCP, 6443),)
+    assert slice_.endpoints == (SliceEndpoint(ip_address("192.0.2.9")),)
+
+
+def test_a_service_of_every_type_is_heard(services):
+    client, heard, _ = services
+    port = {"port": 80}
+    spec = {"ports": [port], "ipFamilyPolicy": "RequireDualStack"}
+    client.send("POST", SERVICES, {"metadata": {"name": "web"}, "spec": spec})
+    heard.wait(lambda f: WEB in f.view)
+    made = heard.view[WEB]
+    assert (made.families, len(made.addresses)) == ((4, 6), 2)
+    assert made.ports == (ServicePort("", Protocol.TCP, 80),)
+    assert not made.faults
+
+    client.patch(f"{SERVICES}/web", {"spec": {"type": "NodePort"}})
+    heard.wait(lambda f: f.view[WEB].ports[0].node_port)
+
+    balanced = {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
+    client.patch(f"{SERVICES}/web", {"spec": balanced})
+    heard.wait(lambda f: f.view[WEB].health_check and f.view[WEB].external_local)
+    ingress = [{"ip": "198.51.100.1"}, {"ip": "198.51.100.2", "ipMode": "Proxy"}]
+    client.patch(f"{SERVICES}/web/status", {"status": {"loadBalancer": {"ingress": ingress}}})
+    heard.wait(lambda f: f.view[WEB].load_balancer == (ip_address("198.51.100.1"),))
+
+    client.patch(f"{SERVICES}/web", {"spec": {"type": "ClusterIP"}})
+    heard.wait(lambda f: f.view[WEB] == made)
+
+    name = {"type": "ExternalName", "externalName": "example.org"}
+    client.patch(f"{SERVICES}/web", {"spec": name})
+    heard.wait(lambda f: not f.view[WEB].addresses and not f.view[WEB].ports)
+
+    label = {"metadata": {"labels": {"service.kubernetes.io/service-proxy-name": "other"}}}
+    client.patch(f"{SERVICES}/web", label)
+    heard.wait(lambda f: WEB not in f.view)
+    unlabel = {"metadata": {"labels": {"service.kubernetes.io/service-proxy-name": None}}}
+    client.patch(f"{SERVICES}/web", unlabel)
+    heard.wait(lambda f: WEB in f.view)
+    client.send("DELETE", f"{SERVICES}/web")
+    heard.wait(lambda f: set(f.view) == {OWN})
+
+
+def test_endpoints_come_and_change_and_go(services):
+    client, heard, slices = services
+    zone = {"topology.kubernetes.io/zone": "a"}
+    client.send("POST", "/api/v1/nodes", {"metadata": {"name": "n1", "labels": zone}})
+    spec = {
+        "selector": {"app": "web"},
+        "ports": [{"port": 80, "targetPort": 8080}],
+        "trafficDistribution": "PreferSameNode",
+    }
+    client.send("POST", SERVICES, {"metadata": {"name": "web"}, "spec": spec})
+    slices.wait(endpoints())
+    client.pod("p", labels={"app": "web"})
+    path = "/api/v1/namespaces/default/pods/p"
+    ready = [{"type": "Ready", "status": "True"}]
+    status = {"phase": "Running", "podIPs": [{"ip": "10.1.0.3"}]}
+    client.patch(f"{path}/status", {"status": status | {"conditions": ready}})
+    there = SliceEndpoint(
+        ip_address("10.1.0.3"),
+        node="n1",
+        zones=("a",),
+        nodes=("n1",),
+        pod=PodRef("default", "p"),
+    )
+    slices.wait(endpoints(there))
+    assert web(slices).ports == (SlicePort("", Protocol.TCP, 8080),)
+
+    client.patch(f"{path}/status", {"status": status | {"conditions": []}})
+    absent = replace(there, ready=False, serving=False, zones=(), nodes=())
+    slices.wait(endpoints(absent))
+    client.patch(f"{path}/status", {"status": status | {"conditions": ready}})
+    slices.wait(endpoints(there))
+    client.send("DELETE", path, {"gracePeriodSeconds": 30})
+    slices.wait(endpoints(replace(absent, serving=True, terminating=True)))
+    client.delete("p")
+    slices.wait(endpoints())
+
+    client.send("DELETE", f"{SERVICES}/web")
+    slices.wait(lambda f: web(f) is None)
+    heard.wait(lambda f: set(f.view) == {OWN})
 
 
 def test_a_list_of_several_pages(scene):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovsnet.api import KINDS, NAMESPACE, NODE, POD
+from ovsnet.api import ENDPOINT_SLICE, KINDS, NAMESPACE, NODE, POD, SERVICE
 from ovsnet.api.decode import Read, read_page
 from ovsnet.api.objects import Problem, address
 from ovsnet.model import ContainerPort, Namespace, Node, Phase, Pod
@@ -218,17 +218,22 @@ FIELDS = (
     "ports",
     "containerPort",
     "phase",
+    "clusterIPs",
+    "loadBalancer",
+    "endpoints",
+    "conditions",
 )
 ALMOST = st.recursive(
     JSON, lambda inner: st.dictionaries(st.sampled_from(FIELDS), inner, max_size=6), max_leaves=12
 )
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=repr)
+@pytest.mark.parametrize("kind", dict.fromkeys((*KINDS, SERVICE, ENDPOINT_SLICE)), ids=repr)
 @settings(max_examples=60, deadline=None)
 @given(things=st.lists(ALMOST, max_size=3))
 def test_nothing_that_is_json_breaks_a_list(kind, things):
-    good = {"metadata": meta(name="good", namespace="shop")}
+    labels = {"kubernetes.io/service-name": "good"}
+    good = {"metadata": meta(name="good", namespace="shop", labels=labels)}
     page = {"metadata": {"resourceVersion": "9"}, "items": [*things, good]}
     result = read_page(kind, json.dumps(page).encode())
     assert all(isinstance(found, Read) for found in result.objects)

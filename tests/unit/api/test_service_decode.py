@@ -217,6 +217,7 @@ SPECIAL = [
     ("fe80::1", "a link-local address"),
     ("febf::1", "a link-local address"),
     ("ff02::1", "a multicast address"),
+    ("ffff::1", "a multicast address"),
     ("::ffff:10.0.0.1", "an IPv4-mapped address"),
     ("::ffff:127.0.0.1", "an IPv4-mapped address"),
 ]
