@@ -77,7 +77,7 @@ class Refresher:
     type=Address(),
     default="127.0.0.1:9095",
     show_default=True,
-    help="Where /status, /why, /plan, /metrics, /owners and /healthz are served.",
+    help="Where /status, /why, /plan, /metrics, /owners, /sets and /healthz are served.",
 )
 @click.option(
     "--agents",

@@ -43,6 +43,7 @@ class Sources(msgspec.Struct, frozen=True):
 
     status: Callable[[], msgspec.Struct]
     owners: Callable[[], Mapping[str, str]]
+    sets: Callable[[], Mapping[str, str]]
     registry: CollectorRegistry
     healthy: Callable[[], str | None]
     ready: Callable[[], str | None]
@@ -52,8 +53,8 @@ class Sources(msgspec.Struct, frozen=True):
 
 
 class HttpServer(Listener):
-    """Serves GET /status, /owners, /why, /metrics, /healthz, /readyz, and POST /plan and /refresh,
-    while its context lasts.
+    """Serves GET /status, /owners, /sets, /why, /metrics, /healthz, /readyz, and POST /plan and
+    /refresh, while its context lasts.
     """
 
     def __init__(self, address: tuple[str, int], sources: Sources) -> None:
@@ -74,6 +75,9 @@ def application(sources: Sources) -> web.Application:
 
     async def owners(_: web.Request) -> web.Response:
         return await _json(lambda: msgspec.json.encode(sources.owners()))
+
+    async def sets(_: web.Request) -> web.Response:
+        return await _json(lambda: msgspec.json.encode(sources.sets()))
 
     at_once = asyncio.Semaphore(_MOST_AT_ONCE)
 
@@ -105,7 +109,7 @@ def application(sources: Sources) -> web.Application:
     async def readyz(_: web.Request) -> web.Response:
         return await _verdict(sources.ready)
 
-    for handler in (status, owners, why, metrics, healthz, readyz):
+    for handler in (status, owners, sets, why, metrics, healthz, readyz):
         app.router.add_get(f"/{handler.__name__}", handler)
     for changing in (plan, refresh):
         app.router.add_post(f"/{changing.__name__}", changing)

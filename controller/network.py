@@ -7,6 +7,7 @@ up as if everything had been known from the start; tests hold it to that.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from itertools import chain
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -150,6 +151,13 @@ class Network:
             KeyError: no such node.
         """
         return self._ledgers[node]
+
+    @property
+    def owners(self) -> frozenset[Owner]:
+        """The owners of the blocks of all nodes."""
+        shared = (*(each.commons for each in self._commons.values()), *self._board.all_commons)
+        own = (ledger.own_owners for ledger in self._ledgers.values())
+        return frozenset(chain(*own, *(commons.owners for commons in shared)))
 
     def set_nodes(self, nodes: Iterable[Node]) -> Deltas:
         """These are all the nodes there are."""

@@ -48,6 +48,7 @@ from ovsnet.controller.notices import (
 from ovsnet.controller.status import Refresh, Status
 from ovsnet.flows.flow import Flow
 from ovsnet.flows.text import print_flow
+from ovsnet.model import Service
 
 _MOST_OBJECTIONS = 1000
 """So many refused reports are written down; the metrics count all of them."""
@@ -111,6 +112,9 @@ class Observer:
             missing = [w.kind for w in self._brain.watched if not w.listed]
             return f"not yet listed: {', '.join(missing)}" if missing else None
 
+        def services() -> tuple[Service, ...]:
+            return tuple(self._brain.network.board.services.values())
+
         def drops() -> tuple[PodDrops, ...]:
             # Of a controller that is too busy the other numbers are wanted all the more.
             with contextlib.suppress(TimeoutError):
@@ -121,6 +125,7 @@ class Observer:
         sources = Sources(
             status=lambda: in_loop(self._status),
             owners=lambda: in_loop(lambda: report.owners(self._brain)),
+            sets=lambda: report.sets(in_loop(services)),
             registry=self._metrics.registry,
             healthy=healthy,
             ready=ready,

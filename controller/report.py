@@ -12,6 +12,7 @@ from ovsnet.controller.complainer import standing
 from ovsnet.controller.complaints import POLICY, few
 from ovsnet.controller.drops import PodDrops
 from ovsnet.controller.network import NodeView
+from ovsnet.controller.services.compile import VERSIONS, set_names
 from ovsnet.controller.status import (
     NO_SESSION,
     BelievedPort,
@@ -26,7 +27,9 @@ from ovsnet.controller.status import (
     WatchStatus,
     cookie_text,
 )
-from ovsnet.flows.flow import Owner, OwnerKind
+from ovsnet.flows.serving import healthy, unhealthy
+from ovsnet.flows.words import owner_text
+from ovsnet.model import Service
 from ovsnet.names import datapath_id
 
 
@@ -63,11 +66,18 @@ def status(
 
 def owners(brain: Brain) -> dict[str, str]:
     """What `GET /owners` serves: every cookie that a flow may carry now, in words."""
-    found = {owner for node in brain.network.nodes for owner in brain.network.ledger(node).owners}
-    found |= {Owner(OwnerKind.PEER, node) for node in brain.network.nodes}
-    texts = {cookie_text(owner.cookie): str(owner) for owner in found}
+    texts = {cookie_text(owner.cookie): owner_text(owner) for owner in brain.network.owners}
     policies = brain.network.enforcement.owners()
     return texts | {cookie_text(cookie): text for cookie, text in policies}
+
+
+def sets(services: Iterable[Service]) -> dict[str, str]:
+    """What `GET /sets` serves: every set of endpoints that a flow may be about, in words."""
+    found = {f"{number:#x}": name for each in services for number, name in set_names(each)}
+    for version in VERSIONS:
+        found[f"{healthy(version).id:#x}"] = f"health checks that succeed, over IPv{version}"
+        found[f"{unhealthy(version).id:#x}"] = f"health checks that fail, over IPv{version}"
+    return found
 
 
 def _node(

@@ -240,6 +240,12 @@ in words, such as `pod shop/web-7d4b9`.
 """
 
 
+Sets = Mapping[str, str]
+"""The document that `GET /sets` serves: the id of a set of endpoints, in hexadecimal, to whose they
+are, such as `shop/web, port http, over IPv4`.
+"""
+
+
 def cookie_text(cookie: int) -> str:
     """A cookie as ovs-ofctl prints it, which is the key in `GET /owners`."""
     return f"{cookie:#x}"
@@ -247,7 +253,7 @@ def cookie_text(cookie: int) -> str:
 
 _decode_status = msgspec.json.Decoder(Status).decode
 _decode_refresh = msgspec.json.Decoder(Refresh).decode
-_decode_owners = msgspec.json.Decoder(dict[str, str]).decode
+_decode_texts = msgspec.json.Decoder(dict[str, str]).decode
 
 
 def read_status(body: bytes) -> Status:
@@ -274,4 +280,13 @@ def read_owners(body: bytes) -> Owners:
     Raises:
         ValueError: it is none.
     """
-    return _decode_owners(body)
+    return _decode_texts(body)
+
+
+def read_sets(body: bytes) -> Sets:
+    """The document from its JSON.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return _decode_texts(body)

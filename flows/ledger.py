@@ -92,6 +92,11 @@ class Ledger:
         return (self._sum + shared & _DIGEST_BITS) or 1
 
     @property
+    def own_owners(self) -> Iterable[Owner]:
+        """The owners that have a block of this node's own."""
+        return self._blocks.keys()
+
+    @property
     def owners(self) -> Iterable[Owner]:
         """The owners that have a block here."""
         shared = chain.from_iterable(commons.owners for commons in self._commons)

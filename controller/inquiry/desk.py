@@ -30,6 +30,7 @@ from ovsnet.controller.network import Network
 from ovsnet.flows.flow import Owner, OwnerKind
 from ovsnet.flows.peer import peer_owner
 from ovsnet.flows.pod import pod_owner
+from ovsnet.flows.words import owner_text
 from ovsnet.names import Table
 
 PATIENCE: Final = 5.0
@@ -218,4 +219,4 @@ def _owners(
         if end.pod is not None:
             owners.append(pod_owner(end.pod))
             yield from enforcement.owners_of_isolation(end.pod)
-    yield from ((owner.cookie, str(owner)) for owner in owners)
+    yield from ((owner.cookie, owner_text(owner)) for owner in owners)

@@ -118,6 +118,11 @@ class Board:
             found.update(c.zones[zone] for c in self._compiled.values() if zone in c.zones)
         return self._everywhere, found
 
+    @property
+    def all_commons(self) -> tuple[Commons, ...]:
+        """The flows that nodes have in common, of whatever zone."""
+        return self._everywhere, *self._zones.values()
+
     def blocks_on(self, node: str) -> Iterable[Block]:
         """What a node has for itself."""
         return self._on_nodes.get(node, {}).values()

@@ -107,6 +107,18 @@ def _port(service: Service, port: ServicePort, version: int, choice: Choice) -> 
     )
 
 
+def set_names(service: Service) -> Iterator[tuple[int, str]]:
+    """The ids of the sets of endpoints that a service's flows may be about, and what these are."""
+    for port in service.ports:
+        for version in service.families:
+            made = _port(service, port, version, _NO_CHOICE)
+            name = f"{service.ref}, port {port.name or port.port}, over IPv{version}"
+            yield made.cluster.id, name
+            yield made.local.id, f"{name}, on this node"
+            yield made.part("zone").id, f"{name}, meant for this zone"
+            yield made.part("node").id, f"{name}, meant for this node"
+
+
 def _nodes_of(choice: Choice) -> Iterator[str]:
     yield from choice.nodes
     yield from choice.local

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import click
 import msgspec
 
 from ovsnet.cli import controller
-from ovsnet.controller.status import read_owners
+from ovsnet.controller.status import read_owners, read_sets
 from ovsnet.flows.text import parse_flow
 from ovsnet.flows.words import owner_words, words
 from ovsnet.names import GATEWAY_OFPORT, GATEWAY_PORT, TUNNEL_OFPORT, TUNNEL_PORT
@@ -60,7 +60,8 @@ def explain(controller_url: str | None, as_json: bool, dump: TextIO) -> None:
             "there is nothing to read; try: ovs-ofctl dump-flows br-int | ovsnet explain"
         )
     lines = [line.strip() for line in dump if "actions=" in line]
-    explained = list(explanations(lines, _owners(controller_url) if lines else {}))
+    told = _told(controller_url) if lines else _Told()
+    explained = list(explanations(lines, told.owners, told.sets))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(explained), indent=2))
     else:
@@ -70,19 +71,33 @@ def explain(controller_url: str | None, as_json: bool, dump: TextIO) -> None:
         sys.exit(NOTHING_READ)
 
 
-def _owners(url: str | None) -> Mapping[int, str]:
-    """The names of owners by cookie; none, and a word about it, if the controller is away."""
+class _Told(NamedTuple):
+    """What the controller has told: the names of owners by cookie, of sets of endpoints by id."""
+
+    owners: Mapping[int, str] = {}
+    sets: Mapping[int, str] = {}
+
+
+def _told(url: str | None) -> _Told:
+    """What the controller tells; nothing, and a word about it, if it is away."""
     try:
         target = controller.locate(url)
-        told = read_owners(controller.fetch(target, "/owners", _SECONDS))
-        return {int(cookie, 16): owner for cookie, owner in told.items()}
+        owners = read_owners(controller.fetch(target, "/owners", _SECONDS))
+        sets = read_sets(controller.fetch(target, "/sets", _SECONDS))
+        return _Told(_by_number(owners), _by_number(sets))
     except (controller.UnreachableError, ValueError) as error:
         reason = error.message if isinstance(error, click.ClickException) else str(error)
         click.echo(f"owners are told by their sort alone: {reason}", err=True)
-        return {}
+        return _Told()
 
 
-def explanations(lines: Iterable[str], owners: Mapping[int, str]) -> Iterator[Explained]:
+def _by_number(told: Mapping[str, str]) -> dict[int, str]:
+    return {int(number, 16): text for number, text in told.items()}
+
+
+def explanations(
+    lines: Iterable[str], owners: Mapping[int, str], sets: Mapping[int, str]
+) -> Iterator[Explained]:
     """Each line of a dump with its meaning."""
     lines = list(lines)
     numbers = port_numbers(lines)
@@ -94,7 +109,7 @@ def explanations(lines: Iterable[str], owners: Mapping[int, str]) -> Iterator[Ex
             yield Explained(line, error=str(error))
             continue
         flow = parsed.flow
-        reading = words(flow, names)
+        reading = words(flow, names, sets)
         yield Explained(
             line,
             table=flow.table.text,

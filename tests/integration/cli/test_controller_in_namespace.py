@@ -14,7 +14,7 @@ from ovsnet.cli import controller
 from ovsnet.controller.http import HttpServer, Sources
 from ovsnet.controller.inquiry.plan import Plan, read_plan
 from ovsnet.controller.inquiry.why import Why
-from ovsnet.controller.status import Status, read_owners, read_status
+from ovsnet.controller.status import Status, read_owners, read_sets, read_status
 from ovsnet.sandbox import netns
 
 DOCUMENT = Status("1.2", 0, datetime(2025, 1, 31, tzinfo=UTC), True, (), ())
@@ -35,6 +35,7 @@ def server(namespace):
     sources = Sources(
         status=lambda: DOCUMENT,
         owners=lambda: {"0x2ab": "pod shop/web"},
+        sets=lambda: {"0x7": "shop/web, port http"},
         registry=CollectorRegistry(),
         healthy=lambda: None,
         ready=lambda: None,
@@ -51,6 +52,7 @@ def test_the_request_is_made_inside_and_only_there(namespace, server):
     inside = controller.Target(url, "that of the sandbox", namespace)
     assert read_status(controller.fetch(inside, "/status")) == DOCUMENT
     assert read_owners(controller.fetch(inside, "/owners")) == {"0x2ab": "pod shop/web"}
+    assert read_sets(controller.fetch(inside, "/sets")) == {"0x7": "shop/web, port http"}
     with pytest.raises(controller.UnreachableError, match="404"):
         controller.fetch(inside, "/nonsense")
     with pytest.raises(controller.UnreachableError):

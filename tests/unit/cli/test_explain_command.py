@@ -24,6 +24,11 @@ NAMED_LINE = (
     'priority=100,ip,in_port="web-3kf7q2ab" actions=goto_table:conntrack'
 )
 OUTPUT_LINE = " cookie=0x0, table=output, priority=0 actions=output:NXM_NX_REG1[]"
+SERVICE_LINE = (
+    f" cookie={Owner(OwnerKind.SERVICE, 'shop/web').cookie:#x}, table=service, priority=100,tcp,"
+    "nw_dst=10.96.0.1,tp_dst=80 actions=set_field:0xb->reg4,set_field:0xc->reg5,"
+    "ct(table=service_state,zone=65521,nat)"
+)
 STRANGER = (
     " cookie=0x0, duration=1s, table=0, n_packets=1, n_bytes=2, priority=9 actions=pop_mpls:2"
 )
@@ -35,6 +40,8 @@ def owners(monkeypatch):
     told = {"body": json.dumps({f"{COOKIE:#x}": "pod shop/web"}).encode(), "asked": 0}
 
     def fetch(target, path, seconds):
+        if path == "/sets":
+            return json.dumps({"0xb0000000c": "shop/web, port http, over IPv4"}).encode()
         told["asked"] += 1
         assert path == "/owners"
         if told["body"] is None:
@@ -67,6 +74,20 @@ def test_named_ports_and_tables(owners):
     assert result.exit_code == 0
     assert "in by port web-3kf7q2ab" in result.stdout
     assert "sent out of the port in out-port" in result.stdout
+
+
+def test_sets_of_endpoints_by_the_services_that_have_them(owners):
+    result = explain(SERVICE_LINE)
+    assert result.exit_code == 0
+    assert "    takes  TCP over IPv4, destination 10.96.0.1, destination port 80\n" in result.stdout
+    assert (
+        "    does   noted: for the endpoints of shop/web, port http, over IPv4; tracked "
+        in result.stdout
+    )
+    owners["body"] = None
+    result = explain(SERVICE_LINE)
+    assert "    owner  a service\n" in result.stdout
+    assert "    does   noted: for the set of endpoints 0xb0000000c; tracked" in result.stdout
 
 
 @pytest.mark.parametrize("body", [None, b"<html>", b'{"nonsense": "x"}'])

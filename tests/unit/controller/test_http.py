@@ -18,7 +18,14 @@ from ovsnet.controller.http import HttpServer, Sources
 from ovsnet.controller.inquiry.questions import Proposal, QuestionError, UnableError
 from ovsnet.controller.inquiry.why import Why, read_why
 from ovsnet.controller.metrics import Metrics
-from ovsnet.controller.status import Refresh, Status, read_owners, read_refresh, read_status
+from ovsnet.controller.status import (
+    Refresh,
+    Status,
+    read_owners,
+    read_refresh,
+    read_sets,
+    read_status,
+)
 from ovsnet.model import Direction, NetworkPolicy
 
 STARTED = datetime(2025, 1, 31, 12, 0, tzinfo=UTC)
@@ -35,6 +42,7 @@ class Controller:
         self.sources = Sources(
             status=lambda: self.status(),  # noqa: PLW0108  tests replace it
             owners=lambda: {"0x2ab": "pod shop/web"},
+            sets=lambda: {"0x7": "shop/web, port http"},
             registry=self.metrics.registry,
             healthy=lambda: None,
             ready=lambda: self.wrong,
@@ -77,6 +85,12 @@ def test_owners_can_be_read_back(controller):
     assert read_owners(body) == {"0x2ab": "pod shop/web"}
 
 
+def test_sets_of_endpoints_can_be_read_back(controller):
+    code, _, body = controller.ask("/sets")
+    assert code == 200
+    assert read_sets(body) == {"0x7": "shop/web, port http"}
+
+
 def test_metrics_are_what_prometheus_reads(controller):
     controller.metrics.flow_writes.inc(7)
     code, headers, body = controller.ask("/metrics")
@@ -110,7 +124,7 @@ def test_another_path(controller):
     assert (code, headers["Content-Type"]) == (404, "application/json")
     assert json.loads(body)["error"] == (
         "nothing is served at /nodes; there is "
-        "/healthz, /metrics, /owners, /plan, /readyz, /refresh, /status, /why"
+        "/healthz, /metrics, /owners, /plan, /readyz, /refresh, /sets, /status, /why"
     )
 
 
