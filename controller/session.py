@@ -76,6 +76,7 @@ from ovsnet.controller.settlement import Settlement
 from ovsnet.flows.flow import Flow, FlowKey
 from ovsnet.flows.ledger import Delta
 from ovsnet.flows.stamp import STAMP_KEY, serial_of, stamp_flow
+from ovsnet.names import Table
 
 _LAST_XID: Final = 0x7FFFFFFF
 
@@ -347,13 +348,15 @@ class Session:
         self._stamp = None
         self._asked = now
         xid = self._question = self._next_xid()
-        return [self._send(encode.flow_dump(xid, STAMP_KEY[0]) + encode.flow_count(xid))]
+        return [self._send(encode.flow_dump(xid, STAMP_KEY[0]) + encode.flow_counts(xid))]
 
     def _counted(self, event: FlowsCounted, now: float) -> list[Outcome]:
         if self.state is not State.READING_STAMP or event.xid != self._question:
             return []
         assert self._desired is not None
-        counted, flows = decode.flow_count(event.body), len(self._desired.flows)
+        counts, flows = decode.flow_counts(event.body), len(self._desired.flows)
+        # The switch itself writes in one table, and how much is nobody's business.
+        counted = sum(count for table, count in counts.items() if table != Table.AFFINITY)
         revision, digest = self._desired.revision, self._desired.digest
         if self._stamp is not None and self._stamp[0] == digest and counted == flows + 1:
             self._steady(revision, digest, now)

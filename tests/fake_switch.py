@@ -9,7 +9,7 @@ deletes with a group the flows that name it.
 from __future__ import annotations
 
 import struct
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from ovsnet.controller.openflow.events import (
     RoleGranted,
 )
 from ovsnet.controller.openflow.protocol import BUNDLES_CAPABILITY, BundleControl, ControllerRole
+from ovsnet.flows.learnt import LEARNT_COOKIE
 from ovsnet.names import Table, datapath_id
 
 RawKey = tuple[int, int, bytes]
@@ -32,11 +33,13 @@ _BAD_OUT_GROUP, _OUT_OF_GROUPS = (2, 9), (6, 3)
 _FLOW_MOD, _GROUP_MOD, _ADD_OR_MODIFY = 14, 15, 0x8000
 _APPLY_ACTIONS, _GROUP = 4, 22
 _PER_PART = 3
+_TABLES = 254
 
 
 class RawFlow(NamedTuple):
     cookie: int
     instructions: bytes
+    idle: int = 0
 
 
 class FakeSwitch:
@@ -64,8 +67,19 @@ class FakeSwitch:
 
     @property
     def content(self) -> dict[RawKey, RawFlow]:
-        """The flows, but for the number that every stamp bears."""
-        return without_serials(self.flows)
+        """The flows that it was given, but for the number that every stamp bears."""
+        given = {k: f for k, f in self.flows.items() if f.cookie != LEARNT_COOKIE}
+        return without_serials(given)
+
+    def learn(self, number: int) -> None:
+        """As a flow that was given does when a packet meets it."""
+        match = struct.pack("!HHII4x", 1, 12, 0x00010804, number)
+        self.flows[(Table.AFFINITY, 100, match)] = RawFlow(LEARNT_COOKIE, b"", idle=10800)
+
+    def forget(self) -> None:
+        """As when no client has come back for long."""
+        for key in [key for key in self.flows if key[0] == Table.AFFINITY]:
+            del self.flows[key]
 
     def connected(self, **changes: object) -> Connected:
         introduction: dict[str, object] = {
@@ -73,7 +87,7 @@ class FakeSwitch:
             "address": "192.0.2.1:40000",
             "datapath_id": datapath_id(self.node),
             "description": self.node,
-            "tables": 254,
+            "tables": _TABLES,
             "capabilities": BUNDLES_CAPABILITY,
             "ports": frozenset(),
         }
@@ -119,13 +133,14 @@ class FakeSwitch:
 
     def _multipart(self, xid: int, data: bytes) -> None:
         kind = struct.unpack_from("!H", data, 8)[0]
-        table = data[16]
-        flows = {k: f for k, f in self.flows.items() if table in (0xFF, k[0])}
-        if kind == 2:
-            body = struct.pack("!HHHBBI", 0, 12, 0x8002, 3 << 1, 4, len(flows)) + bytes(4)
+        if kind == 3:
+            counts = Counter(key[0] for key in self.flows)
+            body = b"".join(struct.pack("!B3xI16x", n, counts[n]) for n in range(_TABLES))
             self.answers.append(FlowsCounted(self.connection, xid, body))
             return
         assert kind == 1
+        table = data[16]
+        flows = {k: f for k, f in self.flows.items() if table in (0xFF, k[0])}
         entries = [
             description(key, flow, packets=self.packets.get(key, 0)) for key, flow in flows.items()
         ]
@@ -257,6 +272,7 @@ def description(
         *(0x8002, 4 << 1, 8, packets),
         *(0x8002, 5 << 1, 8, packets * 100),
     )
+    idle = idle or flow.idle
     fixed = struct.pack("!BxHHHHHQ", table, priority, idle, 0, 0, 0, flow.cookie)
     body = fixed + match + stats + flow.instructions
     return struct.pack("!HH", len(body) + 4, 0) + body

@@ -58,8 +58,8 @@ class Wire:
 
     def count(self) -> int:
         """How many flows the switch counts."""
-        (body,) = self._multipart(encode.flow_count(XID), Multipart.AGGREGATE)
-        return decode.flow_count(body)
+        (body,) = self._multipart(encode.flow_counts(XID), Multipart.TABLE)
+        return sum(decode.flow_counts(body).values())
 
     def _multipart(self, request: bytes, expected: Multipart) -> list[bytes]:
         self._socket.sendall(request)

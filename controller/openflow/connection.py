@@ -137,7 +137,7 @@ class Connection(Datapath):  # type: ignore[misc]  # os-ken has no types
             if part.kind == Multipart.FLOW_DESCRIPTION:
                 self.deliver(FlowsListed(self.number, message.xid, part.body, part.more))
                 return
-            if part.kind == Multipart.AGGREGATE:
+            if part.kind == Multipart.TABLE:
                 self.deliver(FlowsCounted(self.number, message.xid, part.body))
                 return
         parsed = ofproto_parser.msg(

@@ -1,5 +1,8 @@
 """Flows as a switch reports them, from bytes (OpenFlow 1.5.1, section 7.3.5.2).
 
+Flows that the switch itself has learnt (`ovsnet.flows.learnt`) are left out everywhere: they come
+and go, and are nobody's concern but the switch's.
+
 What comes from a switch is believed to be nothing in particular: every length is checked before
 it is used and every step goes forward, so the work is bounded by the number of octets. A flow
 that uses something that the pipeline never does yields a `ForeignFlow`, which is enough to delete
@@ -19,17 +22,20 @@ from ovsnet.controller.openflow.items import table
 from ovsnet.controller.openflow.oxm import MATCH_TYPE_OXM, WireError, decode_match
 from ovsnet.controller.openflow.protocol import Kind
 from ovsnet.flows.flow import Flow, FlowKey
+from ovsnet.flows.learnt import LEARNT_COOKIE
+from ovsnet.names import Table
 
 _ENTRY: Final = struct.Struct("!4xBxHHHHHQ")
 _COOKIE: Final = struct.Struct("!Q")
 _STATS_HEADER: Final = struct.Struct("!HH")
 _WRAPPER_OCTETS: Final = 16
 _FLOW_MOD: Final = struct.Struct("!8xQ8xB5xH")
+_TABLE_STATS: Final = struct.Struct("!B3xI16x")
+_LEARNT: Final = _COOKIE.pack(LEARNT_COOKIE)
 _SMALLEST_ENTRY: Final = 24 + 8 + 8
 
 _OXS_BASIC: Final = b"\x80\x02"
 _DURATION: Final = 0
-_FLOW_COUNT: Final = 3
 _PACKETS: Final = 4
 _BYTES: Final = 5
 
@@ -57,12 +63,12 @@ class Stats(msgspec.Struct, frozen=True, gc=False):
 
 
 def flows(body: bytes) -> list[Flow | ForeignFlow]:
-    """The flows in one part of a flow description reply.
+    """The flows in one part of a flow description reply, but for those that the switch learnt.
 
     Raises:
         WireError: the bytes are no list of flow descriptions.
     """
-    return [_flow(body, entry) for entry in _entries(body)]
+    return [_flow(body, entry) for entry in _entries(body) if not _is_learnt(body, entry)]
 
 
 def flows_with_stats(body: bytes) -> list[tuple[Flow | ForeignFlow, Stats]]:
@@ -74,6 +80,7 @@ def flows_with_stats(body: bytes) -> list[tuple[Flow | ForeignFlow, Stats]]:
     return [
         (_flow(body, entry), _stats(body[entry.stats : entry.instructions]))
         for entry in _entries(body)
+        if not _is_learnt(body, entry)
     ]
 
 
@@ -120,6 +127,11 @@ def _entries(body: bytes) -> Iterator[_Entry]:
         at = after
 
 
+def _is_learnt(body: bytes, entry: _Entry) -> bool:
+    at = entry.start
+    return body[at + 4] == Table.AFFINITY and body.startswith(_LEARNT, at + 16)
+
+
 def _flow(body: bytes, entry: _Entry) -> Flow | ForeignFlow:
     start, match_end, stats, instructions, end = entry
     number, priority, idle, hard, flags, importance, cookie = _ENTRY.unpack_from(body, start)
@@ -159,16 +171,15 @@ def _oxs(data: bytes) -> dict[int, int]:
     return found
 
 
-def flow_count(body: bytes) -> int:
-    """The number of flows that an aggregate reply gives.
+def flow_counts(body: bytes) -> dict[int, int]:
+    """How many flows each table has, as a table statistics reply tells (7.3.5.6).
 
     Raises:
-        WireError: the bytes are no aggregate, or it does not say how many flows there are.
+        WireError: the bytes are no list of tables.
     """
-    count = _oxs(body).get(_FLOW_COUNT)
-    if count is None:
-        raise WireError("an aggregate without a flow count")
-    return count
+    if not body or len(body) % _TABLE_STATS.size:
+        raise WireError(f"{len(body)} octets of tables: expected {_TABLE_STATS.size} for each")
+    return dict(_TABLE_STATS.iter_unpack(body))
 
 
 class RefusedFlow(msgspec.Struct, frozen=True):

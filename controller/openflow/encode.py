@@ -186,21 +186,18 @@ def filled_bundle(xid: int, messages: Iterable[bytes]) -> bytes:
 
 def flow_dump(xid: int, table: int = TABLE_ALL) -> bytes:
     """Asks for all flows of a table, or of all tables."""
-    return _multipart(Multipart.FLOW_DESCRIPTION, xid, _every_flow(table))
+    query = _FLOW_QUERY.pack(table, _ANY, _ANY, 0, 0) + EMPTY_MATCH
+    return _multipart(Multipart.FLOW_DESCRIPTION, xid, query)
 
 
-def flow_count(xid: int) -> bytes:
-    """Asks how many flows there are in all tables together."""
-    return _multipart(Multipart.AGGREGATE, xid, _every_flow(TABLE_ALL))
+def flow_counts(xid: int) -> bytes:
+    """Asks how many flows there are in each table."""
+    return _multipart(Multipart.TABLE, xid, b"")
 
 
 def description_request(xid: int) -> bytes:
     """Asks for the description that holds the datapath's own words (dp_desc)."""
     return _multipart(Multipart.DESCRIPTION, xid, b"")
-
-
-def _every_flow(table: int) -> bytes:
-    return _FLOW_QUERY.pack(table, _ANY, _ANY, 0, 0) + EMPTY_MATCH
 
 
 def _multipart(kind: Multipart, xid: int, body: bytes) -> bytes:

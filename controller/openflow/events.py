@@ -81,7 +81,7 @@ class FlowsListed(msgspec.Struct, frozen=True):
 
 
 class FlowsCounted(msgspec.Struct, frozen=True):
-    """How many flows the switch has, as bytes for `decode.flow_count`."""
+    """How many flows the switch has in each table, as bytes for `decode.flow_counts`."""
 
     connection: int
     xid: int

@@ -125,7 +125,7 @@ def _check_part(reply: Part) -> bool:
             _need(reply.body, at + _PORT_OCTETS)
             at += _port_octets(reply.body, at)
         return True
-    return reply.kind in {Multipart.FLOW_DESCRIPTION, Multipart.AGGREGATE}
+    return reply.kind in {Multipart.FLOW_DESCRIPTION, Multipart.TABLE}
 
 
 def _port_octets(data: bytes, at: int) -> int:

@@ -47,7 +47,7 @@ class Multipart(IntEnum):
 
     DESCRIPTION = 0
     FLOW_DESCRIPTION = 1
-    AGGREGATE = 2
+    TABLE = 3
     PORT_DESCRIPTION = 13
 
 

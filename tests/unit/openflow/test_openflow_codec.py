@@ -238,7 +238,7 @@ def test_damaged_dumps_yield_flows_or_a_wire_error(flow, data):
 
 @given(st.binary(max_size=300))
 def test_any_bytes_yield_flows_or_a_wire_error(body):
-    for read in (decode.flows, decode.flows_with_stats, decode.flow_count):
+    for read in (decode.flows, decode.flows_with_stats, decode.flow_counts):
         try:
             read(body)
         except WireError:

@@ -414,7 +414,8 @@ def test_answers_to_questions_that_nobody_asked_change_nothing():
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 1 << 32), steps=st.integers(1, 60))
 def test_whatever_happens_the_switch_ends_up_right_and_is_never_half_right(seed, steps):
-    """Changes, answers, tampering, refusals, lost connections, restarts, audits in any order.
+    """Changes, answers, tampering, refusals, lost connections, restarts, audits, and flows that the
+    switch itself learns and forgets, in any order.
 
     After every commit the switch holds some set of flows that was desired at one time, unless
     somebody else wrote to it; in the end it holds what is desired.
@@ -442,6 +443,12 @@ def test_whatever_happens_the_switch_ends_up_right_and_is_never_half_right(seed,
         else:
             play.switch.flows[(200, 1, bytes.fromhex("0001000400000000"))] = RawFlow(0, b"")
 
+    def learn():
+        if chance.random() < 0.2:
+            play.switch.forget()
+        else:
+            play.switch.learn(chance.randint(0, 5))
+
     def lose():
         play.feed(Disconnected(play.switch.connection, "lost"))
         if chance.random() < 0.3:
@@ -462,8 +469,9 @@ def test_whatever_happens_the_switch_ends_up_right_and_is_never_half_right(seed,
         play.settle()
 
     for _ in range(steps):
-        weights = (6, 20, 1, 1, 2, 2)
-        (step,) = chance.choices((change, answer, tamper, lose, refuse, pass_time), weights)
+        weights = (6, 20, 1, 1, 2, 2, 2)
+        happens = (change, answer, tamper, lose, refuse, pass_time, learn)
+        (step,) = chance.choices(happens, weights)
         step()
         assert play.board.due <= play.session.due
         if not tampered:
