@@ -40,7 +40,7 @@ def packets_words(match: Match, names: Names) -> str:
 
 def _conditions(terms: list[Term], names: Names) -> Iterator[str]:
     while terms:
-        chosen = set_of_endpoints(*terms[:2], names) if len(terms) > 1 else ""
+        chosen = set_of_endpoints(terms[0], terms[1], names) if len(terms) > 1 else ""
         yield chosen or _condition(terms[0], names)
         terms = terms[2 if chosen else 1 :]
 
