@@ -9,11 +9,21 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from places import wait_for
 from sandbox_lab import CommandError, Lab
 
-from ovsnet.api import KINDS, NAMESPACE, NETWORK_POLICY, NODE, POD
+from ovsnet.api import (
+    ENDPOINT_SLICE,
+    KINDS,
+    NAMESPACE,
+    NETWORK_POLICY,
+    NODE,
+    POD,
+    SERVICE,
+    AnyKind,
+)
 from ovsnet.api.decode import read_page
 from ovsnet.controller.belief import Port
 from ovsnet.controller.network import Network
@@ -72,22 +82,30 @@ class Comparison:
         return not (self.missing or self.unexpected or self.foreign or self.twice)
 
 
-def world(lab: Lab) -> World:
-    """Everything that decides about traffic, as the API server has it."""
+def objects(lab: Lab) -> dict[AnyKind, list[Any]]:
+    """All objects of all kinds, as the API server has them."""
     found = {}
     for kind in KINDS:
         read = read_page(kind, lab.api_bytes("GET", kind.path)).objects
         found[kind] = [each.value for each in read if each.value is not None]
+    return found
+
+
+def world(lab: Lab) -> World:
+    """Everything that decides about traffic, as the API server has it."""
+    found = objects(lab)
     return World.of(found[NAMESPACE], found[POD], found[NODE], found[NETWORK_POLICY])
 
 
 def network(lab: Lab) -> Network:
     """A network that was told of all objects once, and of the ports of the lab's switches."""
-    made, told = Network(fingerprint), world(lab)
-    made.set_nodes(told.nodes.values())
-    made.set_namespaces(told.namespaces.values())
-    made.set_policies(told.policies.values())
-    made.set_pods(told.pods.values())
+    made, told = Network(fingerprint), objects(lab)
+    made.set_nodes(told[NODE])
+    made.set_namespaces(told[NAMESPACE])
+    made.set_policies(told[NETWORK_POLICY])
+    made.set_pods(told[POD])
+    made.set_services(told[SERVICE])
+    made.set_slices(told[ENDPOINT_SLICE])
     for name in made.nodes.keys() & set(lab.nodes):
         made.set_ports(name, ports(lab, name))
     return made
