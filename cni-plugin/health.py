@@ -6,8 +6,8 @@ port alone decides the answer, and nothing of the request is looked at. As kube-
 503 comes with a few words of JSON (pkg/proxy/healthcheck/service_health.go); which service was
 asked about and how many endpoints it has is not known here.
 
-The sockets take only what comes by the gateway's device. Pods can ask there, too, so there is a
-limit to what is dealt with at once, and whoever asks slowest makes room for others.
+The sockets take only what comes by the gateway's device or from the node itself. Pods can ask
+there, too, so there is a limit to what is dealt with at once, and the slowest make room.
 """
 
 from __future__ import annotations
