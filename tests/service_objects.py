@@ -8,6 +8,7 @@ a port.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from ipaddress import ip_address, ip_network
 
 import policy_objects
@@ -50,6 +51,7 @@ STATES = {
 OUTSIDE = {4: "203.0.113.5", 6: "2001:db8::5"}
 
 
+@cache
 def node(number: int, zone: str = "") -> Node:
     """`node-N` with the pod ranges 10.244.N.0/24 and fd00:10:244:N::/64, at 172.18.0.N and
     fd00:172:18::N, in a zone or in none.
@@ -107,6 +109,7 @@ def service(
     )
 
 
+@cache
 def home(address: IPAddress) -> str:
     """The name of the node whose pod or own address this is by `node`; empty if it is none."""
     for number in range(1, 10):
