@@ -15,7 +15,11 @@ from cni_node import Pod, TestNode
 from ovsnet import names
 from ovsnet.sandbox.openvswitch import inside
 
-COMPLETE = ("10.77.0.1", "fd00:77::1", "169.254.1.1", "10.77.0.0/16 via", "iifgroup", "masquerade")
+COMPLETE = (
+    *("10.77.0.1", "fd00:77::1", "169.254.1.1", "10.77.0.0/16 via", "10.96.0.0/12 via"),
+    *("fd00:10:96::/112 via", "default via 169.254.1.1", "default via fe80", "lookup 28534"),
+    *("iifgroup", "dnat ip6 to", "tcp reset", "masquerade"),
+)
 
 
 def works(node: TestNode, pod: Pod) -> bool:
@@ -105,7 +109,18 @@ def test_a_new_switch_daemon_gets_the_gateway_back(node: TestNode, pod: Pod) -> 
         (("nft", "flush", "ruleset"), ("nft", "list", "chain", "inet", "ovsnet", "wall")),
         (("nft", "delete", "chain", "inet", "ovsnet", "postrouting"), ("nft", "list", "chain",
          "inet", "ovsnet", "postrouting")),
+        (("nft", "flush", "chain", "inet", "ovsnet", "node_ports"), ()),
+        (("nft", "flush", "chain", "inet", "ovsnet", "refusals"), ()),
+        (("nft", "add", "rule", "inet", "ovsnet", "answers", "accept"), ()),
         (("ip", "route", "del", "10.77.0.0/16"), ("ip", "route", "get", "10.77.1.1")),
+        (("ip", "route", "del", "10.96.0.0/12"), ("ip", "route", "get", "10.96.0.1")),
+        (("ip", "-6", "route", "del", "fd00:10:96::/112"), ()),
+        (("ip", "route", "flush", "table", "28534"), ()),
+        (("ip", "-6", "route", "flush", "table", "28534"), ()),
+        (("ip", "rule", "del", "pref", "97"), ()),
+        (("ip", "-6", "rule", "del", "pref", "97"), ()),
+        (("ip", "rule", "add", "from", "10.77.0.9", "pref", "5", "lookup", "28534"), ()),
+        (("sysctl", "-qw", "net.ipv4.conf.ovsnet-gw0.rp_filter=1"), ()),
         (("ip", "addr", "del", "10.77.0.1/32", "dev", "ovsnet-gw0"), ()),
         (("ip", "neigh", "del", "169.254.1.1", "dev", "ovsnet-gw0"), ()),
         (("ip", "link", "set", "ovsnet-gw0", "down"), ()),
@@ -119,9 +134,15 @@ def test_what_others_undo_is_done_again(
         link = json.loads(shown)[0]
         addresses = sorted(a["local"] for a in link["addr_info"])
         neighbours = node.run("ip", "neigh", "show", "dev", "ovsnet-gw0", "nud", "permanent")
-        routes = node.run("ip", "route") + node.run("ip", "-6", "route", "show", "fd00:77::/56")
-        rules = node.run("nft", "list", "ruleset")
-        return repr((link["mtu"], link["operstate"], addresses, neighbours, routes, rules))
+        routes = [
+            node.run("ip", version, "route", "show", "table", "all", "dev", "ovsnet-gw0")
+            for version in ("-4", "-6")
+        ]
+        rules = node.run("ip", "rule") + node.run("ip", "-6", "rule")
+        table = node.run("nft", "list", "ruleset")
+        setting = node.run("sysctl", "net.ipv4.conf.ovsnet-gw0.rp_filter")
+        seen = (addresses, neighbours, routes, rules, table, setting)
+        return repr((link["mtu"], link["operstate"], *seen))
 
     node.wait(lambda: all(part in state() for part in COMPLETE), "the node to be whole")
     before = state()
@@ -132,6 +153,52 @@ def test_what_others_undo_is_done_again(
     node.wait(lambda: state() == before, f"the repair of {damage}")
     if repaired:
         node.run(*repaired)
+
+
+def test_a_repair_touches_nothing_else(node: TestNode) -> None:
+    logged = len(node.log())
+    with node.agent_held():
+        node.run("ip", "rule", "del", "pref", "97")
+    node.wait(lambda: "28534" in node.run("ip", "rule"), "the rule")
+    changes = [line for line in node.log()[logged:].splitlines() if "logger=keeper" in line]
+    assert len(changes) == 1
+    (change,) = changes
+    assert change.endswith('changes="add rule IPv4 97: fwmark 0x1000/0x1000 iif lo lookup 28534"')
+
+
+def test_ranges_that_are_not_configured_any_more_lose_their_routes(node: TestNode) -> None:
+    node.stop_agent()
+    node.options["services"] = ["10.96.0.0/16"]
+    try:
+        node.start_agent()
+        routes = node.run("ip", "route") + node.run("ip", "-6", "route")
+        assert "10.96.0.0/16 via" in routes
+        assert "10.96.0.0/12" not in routes
+        assert "fd00:10:96::" not in routes
+        assert "ip6 daddr { fd00:10:96" not in node.run("nft", "list", "table", "inet", "ovsnet")
+    finally:
+        node.stop_agent()
+        del node.options["services"]
+        node.start_agent()
+    assert "10.96.0.0/12 via" in node.run("ip", "route")
+
+
+def test_the_network_of_another_device_is_not_cut_off(node: TestNode) -> None:
+    """Whoever lists the network between the nodes as external would lose the node."""
+    node.run("ip", "link", "add", "lan", "type", "veth", "peer", "name", "lan-p")
+    node.run("ip", "addr", "add", "198.18.5.1/24", "dev", "lan")
+    node.run("ip", "link", "set", "lan", "up")
+    node.stop_agent()
+    node.options["external"] = ["198.18.5.0/24"]
+    try:
+        node.start_agent(ready=False)
+        node.wait(lambda: "198.18.5.0/24, of cluster_cidrs" in node.log(), "the reason")
+        assert "198.18.5.0/24 dev lan proto kernel" in node.run("ip", "route")
+    finally:
+        node.stop_agent()
+        del node.options["external"]
+        node.run("ip", "link", "delete", "lan")
+        node.start_agent()
 
 
 def test_the_network_configuration_is_written_again(node: TestNode) -> None:
