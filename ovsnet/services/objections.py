@@ -25,7 +25,7 @@ FIELDS = {
     Face.CLUSTER: "spec.clusterIPs",
     Face.LOAD_BALANCER: "status.loadBalancer.ingress",
     Face.EXTERNAL: "spec.externalIPs",
-    Face.NODE_PORT: "spec.ports",
+    Face.NODE_PORT: "spec.ports.nodePort",
     Face.HEALTH_CHECK: "spec.healthCheckNodePort",
 }
 """The fields of a Service that faces come from."""

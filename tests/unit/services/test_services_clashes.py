@@ -104,7 +104,9 @@ def test_a_node_port_is_one_in_both_families():
     assert answer(world, outside_at(1), "172.18.0.1:30080") == WEB
     assert answer(world, outside_at(1, family=6), "[fd00:172:18::1]:30080") == "no service"
     assert answer(world, outside_at(1, family=6), "[fd00:96::2]:80") == {"[fd00:10:244:1::5]:1"}
-    assert objected(world) == [("bank/api", "spec.ports", "node's TCP port 30080", "TAKEN")]
+    assert objected(world) == [
+        ("bank/api", "spec.ports.nodePort", "node's TCP port 30080", "TAKEN")
+    ]
 
 
 def test_a_health_check_takes_part_in_clashes_of_node_ports():
@@ -115,7 +117,7 @@ def test_a_health_check_takes_part_in_clashes_of_node_ports():
     assert answer(world, outside_at(1), "172.18.0.1:30080") == 200
     assert answer(world, outside_at(1), "172.18.0.1:30080/UDP") == {"10.244.2.5:3"}
     assert objected(world) == [
-        ("bank/api", "spec.ports", "node's TCP port 30080", "TAKEN"),
+        ("bank/api", "spec.ports.nodePort", "node's TCP port 30080", "TAKEN"),
     ]
     late = service("shop/web", "a=80", created="2026-01-03", **checked)
     world = cluster(late, two)
@@ -160,7 +162,7 @@ def test_ports_that_an_older_service_has_are_objected_to_one_by_one():
         created=NEW,
     )
     assert objected(cluster(one, two)) == [
-        ("bank/api", "spec.ports", "node's TCP port 30080", "TAKEN"),
+        ("bank/api", "spec.ports.nodePort", "node's TCP port 30080", "TAKEN"),
         ("bank/api", "status.loadBalancer.ingress", "198.51.100.1, TCP port 80", "TAKEN"),
     ]
 
