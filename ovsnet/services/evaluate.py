@@ -148,11 +148,11 @@ def _is_a_nodes(world: World, address: IPAddress) -> bool:
 
 def _outcome(world: World, claim: Claim, client: Client) -> Outcome:
     service, family = claim.service, client.address.version
+    if family not in service.families:
+        return NotAService()
     if claim.port is None:
         well = healthy(world, service, client.node)
         return HealthChecked(service.ref, OK if well else UNAVAILABLE)
-    if family not in service.families:
-        return NotAService()
     if not _admitted(claim, client):
         return Dropped(service.ref, Reason.SOURCE_RANGES)
     known = candidates(world, service, claim.port, family)

@@ -97,14 +97,19 @@ def test_an_endpoint_of_one_of_its_ports_is_enough():
     assert answer(strange, outside_at(1), "172.18.0.1:31000") == 503
 
 
-@pytest.mark.parametrize("cluster", ["10.96.0.1", "10.96.0.1 fd00:96::1"])
 @pytest.mark.parametrize("ready", [ONE, "fd00:10:244:1::5"])
-def test_health_is_the_same_in_both_families(cluster, ready):
-    checked = world(ready, cluster=cluster, **CHECKED)
+def test_health_is_the_same_in_both_families_of_a_service(ready):
+    checked = world(ready, cluster="10.96.0.1 fd00:96::1", **CHECKED)
     for number, status in ((1, 200), (2, 503)):
         assert answer(checked, outside_at(number), f"172.18.0.{number}:31000") == status
         client = outside_at(number, family=6)
         assert answer(checked, client, f"[fd00:172:18::{number}]:31000") == status
+
+
+def test_nobody_answers_health_checks_in_a_family_that_the_service_does_not_have():
+    """As with kube-proxy, which has a server for each family, with the services of that."""
+    checked = world(ONE, **CHECKED)
+    assert answer(checked, outside_at(1, family=6), "[fd00:172:18::1]:31000") == "no service"
 
 
 def test_the_port_of_health_checks_is_tcp_and_of_the_node_itself():

@@ -716,9 +716,14 @@ BREAKS: dict[str, tuple[Break, Scenario]] = {
     "one family makes a node healthy": (
         Break(evaluate, "healthy", in_its_own_families),
         of(
-            remembering.test_health_is_the_same_in_both_families,
-            "10.96.0.1 fd00:96::1",
+            remembering.test_health_is_the_same_in_both_families_of_a_service,
             "fd00:10:244:1::5",
+        ),
+    ),
+    "all families have health checks": (
+        Break(evaluate, "_outcome", of_both_families),
+        of(
+            remembering.test_nobody_answers_health_checks_in_a_family_that_the_service_does_not_have
         ),
     ),
 }
