@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network
 
 from ovsnet.flows.fields import EthType, Field, IpProto
-from ovsnet.flows.flow import Action, SetField, Term, term
+from ovsnet.flows.flow import Action, Match, SetField, Term, term
 from ovsnet.model import IPAddress, IPNetwork
 
 ARP = Term(Field.ETH_TYPE, EthType.ARP)
@@ -34,12 +34,12 @@ def ct_state(set_bits: int, clear_bits: int = 0) -> Term:
     return term(Field.CT_STATE, set_bits, set_bits | clear_bits)
 
 
-def source(where: IPAddress | IPNetwork) -> tuple[Term, Term]:
+def source(where: IPAddress | IPNetwork) -> Match:
     """The packet's source is this address or in this network, of the same family."""
     return _address(where, Field.IPV4_SRC, Field.IPV6_SRC)
 
 
-def destination(where: IPAddress | IPNetwork) -> tuple[Term, Term]:
+def destination(where: IPAddress | IPNetwork) -> Match:
     """The packet's destination is this address or in this network, of the same family."""
     return _address(where, Field.IPV4_DST, Field.IPV6_DST)
 
@@ -54,11 +54,13 @@ def set_tunnel_destination(outer: IPAddress) -> Action:
     return SetField(Field.TUN_DST if outer.version == 4 else Field.TUN_IPV6_DST, int(outer))
 
 
-def _address(where: IPAddress | IPNetwork, field4: Field, field6: Field) -> tuple[Term, Term]:
+def _address(where: IPAddress | IPNetwork, field4: Field, field6: Field) -> Match:
     if isinstance(where, IPv4Address | IPv4Network):
         family, field = IPV4, field4
     else:
         family, field = IPV6, field6
     if isinstance(where, IPAddress):
         return family, Term(field, int(where))
+    if where.prefixlen == 0:
+        return (family,)
     return family, term(field, int(where.network_address), int(where.netmask))
