@@ -23,6 +23,7 @@ _ERICSSON: Final = 0x1000
 _REGISTERS: Final = [f for f in Field if f <= Field.REG8]
 _NUMBERS: Final[dict[Field, tuple[int, int]]] = {
     **{register: (_NXM_1, n) for n, register in enumerate(_REGISTERS)},
+    Field.DP_HASH: (_NXM_1, 35),
     Field.CONJ_ID: (_NXM_1, 37),
     Field.IN_PORT: (_BASIC, 0),
     Field.TUN_ID: (_BASIC, 38),

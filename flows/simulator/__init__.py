@@ -16,7 +16,7 @@ from ovsnet.flows.simulator.conntrack import (
     Foreseen,
     Tracker,
 )
-from ovsnet.flows.simulator.group import GroupEntry, GroupKind
+from ovsnet.flows.simulator.group import GroupEntry, GroupKind, selecting
 from ovsnet.flows.simulator.packet import (
     Packet,
     advertisement,
@@ -54,6 +54,7 @@ __all__ = [
     "echo",
     "icmp",
     "ip",
+    "selecting",
     "solicitation",
     "tcp",
     "udp",

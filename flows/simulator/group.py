@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum, auto
 
 import msgspec
@@ -16,6 +17,7 @@ from ovsnet.flows.flow import (
     Output,
     OutputField,
     Resubmit,
+    SelectGroup,
     SetField,
 )
 
@@ -32,6 +34,19 @@ class GroupEntry(msgspec.Struct, frozen=True):
 
     kind: GroupKind
     buckets: tuple[tuple[Action, ...], ...]
+
+
+def selecting(groups: Iterable[SelectGroup]) -> dict[int, GroupEntry]:
+    """Groups that take a bucket by a hash, by their ids."""
+    return {group.id: GroupEntry(GroupKind.SELECT, group.buckets) for group in groups}
+
+
+def bucket_of(dp_hash: int, count: int) -> int:
+    """Which of so many buckets of equal weight a packet with this hash gets, as ovs-vswitchd has it
+    (selection method dp_hash): their number goes up to a power of two, 16 at least.
+    """
+    values = max(16, 1 << (count - 1).bit_length())
+    return (dp_hash & values - 1) % count
 
 
 _LAST = ((Group,), (Output, OutputField, InPort), (Resubmit,), (Ct,))

@@ -75,7 +75,8 @@ class TableIndex:
 
     def __init__(self, flows: Iterable[Flow]) -> None:
         subtables: dict[_Signature, _Subtable] = {}
-        for flow in {flow.key: flow for flow in flows}.values():
+        self.flows = tuple({flow.key: flow for flow in flows}.values())
+        for flow in self.flows:
             signature = tuple(_place(term) for term in flow.match)
             if signature not in subtables:
                 subtables[signature] = _Subtable(signature)

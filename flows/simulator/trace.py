@@ -63,7 +63,9 @@ class Loss(msgspec.Struct, frozen=True):
 
 
 class Choice(NamedTuple):
-    """A bucket that a select group took, of how many."""
+    """A bucket that a select group took, of how many. Or, with 0 for the group, the bits of the
+    packet's hash that an action has read, of how many values.
+    """
 
     group: int
     bucket: int
@@ -73,7 +75,8 @@ class Choice(NamedTuple):
 class Pass(msgspec.Struct, frozen=True):
     """One way through the tables: from the start, or from where the tracker gave it back.
 
-    `after` is the packet as the last action left it.
+    `after` is the packet as the last action left it, `learnt` are flows that the switch has
+    learnt: they are for packets that are looked up later.
     """
 
     before: Packet
@@ -81,6 +84,7 @@ class Pass(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...]
     deliveries: tuple[Delivery, ...]
     losses: tuple[Loss, ...]
+    learnt: tuple[Flow, ...] = ()
 
 
 class Trace(msgspec.Struct, frozen=True):
@@ -114,6 +118,11 @@ class Trace(msgspec.Struct, frozen=True):
     def losses(self) -> tuple[Loss, ...]:
         """Where it, or a branch of its way, came to nothing."""
         return tuple(loss for one in self.passes for loss in one.losses)
+
+    @property
+    def learnt(self) -> tuple[Flow, ...]:
+        """The flows that the switch has learnt, in order: see `Switch.having`."""
+        return tuple(flow for one in self.passes for flow in one.learnt)
 
     @property
     def dropped(self) -> bool:

@@ -10,8 +10,9 @@ from flow_strategies import NARROW, flow_sets, packets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ovsnet.flows.balance import GROUPS
 from ovsnet.flows.fields import CtState, Field
-from ovsnet.flows.flow import Conjunction, Ct
+from ovsnet.flows.flow import Action, Conjunction, Ct, SelectGroup
 from ovsnet.flows.simulator import (
     Connections,
     Foreseen,
@@ -24,6 +25,7 @@ from ovsnet.flows.simulator import (
     arp,
     echo,
     icmp,
+    selecting,
     solicitation,
     tcp,
     udp,
@@ -31,7 +33,7 @@ from ovsnet.flows.simulator import (
 from ovsnet.flows.simulator.conntrack import Written
 from ovsnet.flows.simulator.lookup import TableIndex
 from ovsnet.flows.simulator.packet import ACK, SYN
-from ovsnet.flows.text import parse_actions, parse_flows
+from ovsnet.flows.text import parse_actions, parse_flows, print_flow
 from ovsnet.names import Table
 
 F = Field
@@ -43,6 +45,10 @@ PING = udp("10.0.0.1", "10.0.0.2", 1000, 53).on(3)
 
 def switch(text: str, **more) -> Switch:
     return Switch((found.flow for found in parse_flows(text)), PORTS, **more)
+
+
+def _bucket(text: str) -> tuple[Action, ...]:
+    return parse_actions(text, {})
 
 
 def group(kind: GroupKind, *buckets: str) -> GroupEntry:
@@ -254,8 +260,96 @@ class TestGroups:
         found = sorted((t.ports, tuple(c.bucket for c in t.choices)) for t in made.traces(PING))
         assert found == [((1,), (0, 2)), ((4,), (0, 0)), ((4,), (1,)), ((5,), (0, 1))]
 
+    def test_a_packet_that_has_a_hash_goes_by_it_and_so_do_groups_one_after_the_other(self):
+        outer = SelectGroup(8, 1, tuple(_bucket(f"set_field:{n}->reg0,group:9") for n in range(32)))
+        inner = SelectGroup(9, 2, tuple(_bucket(f"set_field:{n}->reg1,output:4") for n in range(3)))
+        made = switch("actions=group:8", groups=selecting((outer, inner)))
+        for dp_hash in (0x12345678, 0xFFFFFFFF, 0x20):
+            trace = made.trace(PING.replace({F.DP_HASH: dp_hash}))
+            out = trace.deliveries[0].packet
+            assert (out[F.REG0], out[F.REG1]) == (dp_hash & 31, (dp_hash & 15) % 3)
+            assert [c[1:] for c in trace.choices] == [(out[F.REG0], 32), (out[F.REG1], 3)]
+        assert made.trace(PING).choices == ((8, 0, 32), (9, 0, 3))
+
+    def test_an_action_that_reads_the_hash_makes_a_choice_too(self):
+        groups = selecting([SelectGroup(8, 1, (_bucket("resubmit(,1)"),))])
+        text = "table=0 actions=group:8\ntable=1 actions=move:dp_hash[4..7]->reg2[0..3],output:4"
+        made = switch(text, groups=groups)
+        assert {trace.deliveries[0].packet[F.REG2] for trace in made.traces(PING)} == {*range(16)}
+        assert made.trace(PING, choices=(5,)).choices == ((0, 5, 16),)
+        given = made.trace(PING.replace({F.DP_HASH: 0xAB}))
+        assert given.deliveries[0].packet[F.REG2] == 0xA
+        unhashed = switch("actions=move:dp_hash[4..7]->reg2[0..3],output:4").trace(PING)
+        assert (unhashed.deliveries[0].packet[F.REG2], unhashed.choices) == (0, ())
+
+    def test_a_switch_has_the_groups_of_all_switches_unless_others_are_given(self):
+        for group in GROUPS:
+            made = switch(f"actions=group:{group.id}")
+            assert made.groups[group.id].buckets == group.buckets
+            assert made.groups[group.id].kind is GroupKind.SELECT
+
     def test_a_group_that_is_not_there_drops(self):
-        assert switch("actions=group:5").trace(PING).losses[0].reason is Reason.NO_GROUP
+        assert switch("actions=group:77").trace(PING).losses[0].reason is Reason.NO_GROUP
+
+
+LEARN = (
+    "learn(table=affinity,idle_timeout=60,priority=7,limit=2,cookie=0x5,eth_type=0x800,reg4=0x1,"
+    "NXM_OF_IP_SRC[],load:0x3->NXM_NX_REG8[0..15])"
+)
+LEARNING = f"""
+    table=classify,udp actions=resubmit(,1),{LEARN},resubmit(,affinity),output:reg8
+    table=1 actions=set_field:10.0.0.9->ip_src,set_field:1->reg4
+    table=affinity,priority=0 actions=set_field:4->reg8
+"""
+
+
+class TestLearning:
+    def test_what_is_learnt_has_the_packets_values_at_that_time(self):
+        trace = switch(LEARNING).trace(PING)
+        (learnt,) = trace.learnt
+        assert print_flow(learnt) == (
+            "cookie=0x5, table=affinity, priority=7,ip,reg4=0x1,nw_src=10.0.0.9 "
+            "actions=set_field:0x3/0xffff->reg8"
+        )
+
+    def test_it_is_for_later_packets(self):
+        made = switch(LEARNING)
+        first = made.trace(PING)
+        assert first.ports == (4,)
+        later = made.having(first.learnt)
+        assert later.trace(PING.on(5)).ports == (3,)
+        assert made.trace(PING.on(5)).ports == (4,)
+        assert made.having(()) is made
+
+    def test_it_is_for_later_passes_of_the_same_packet(self):
+        text = (
+            LEARNING.replace("output:reg8", "ct(table=2)")
+            + """
+            table=2 actions=set_field:1->reg4,resubmit(,affinity),output:reg8
+        """
+        )
+        assert switch(text).trace(PING.on(5)).ports == (3,)
+
+    def test_a_full_table_learns_nothing_more_not_even_what_it_knows(self):
+        present = """
+            table=affinity,priority=7,cookie=0x5,ip,nw_src=10.0.0.9,reg4=1 actions=set_field:9->reg8
+            table=affinity,priority=7,cookie=%s,ip,nw_src=10.0.0.8,reg4=1 actions=set_field:9->reg8
+        """
+        assert not switch(LEARNING + present % "0x5").trace(PING).learnt
+        (learnt,) = switch(LEARNING + present % "0x6").trace(PING).learnt
+        replaced = switch(LEARNING + present % "0x6").having([learnt])
+        assert learnt in replaced.tables[Table.AFFINITY].flows
+        assert len(replaced.tables[Table.AFFINITY].flows) == 3
+
+    def test_a_packet_that_learns_twice_counts_what_it_has_learnt(self):
+        text = """
+            table=0 actions=%s
+            table=1,reg1=%s actions=drop
+        """
+        learn = "set_field:{0}->reg1,learn(table=5,limit=2,NXM_NX_REG1[],load:1->reg0)"
+        twice = ",".join(learn.format(n) for n in (1, 2, 3, 2))
+        trace = switch(text % (twice, 1)).trace(PING)
+        assert [flow.match[0].value for flow in trace.learnt] == [1, 2]
 
 
 FIREWALL = """
