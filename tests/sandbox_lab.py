@@ -20,15 +20,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 from places import SECONDS, Place, PodPlace, pod_place, wait_for
 from programs import AGENT_THAT_DIES, API_SERVER_WITH_CHOSEN_UIDS, UID_ANNOTATION
 
-from ovsnet.model import ContainerPort
-from ovsnet.names import RESERVED_PORTS
+from ovsnet.model import ContainerPort, IPNetwork
+from ovsnet.names import GATEWAY_OFFSET, RESERVED_PORTS
 from ovsnet.sandbox import agent, cluster, fabric, netns, node, plan, process, state, teardown
 from ovsnet.sandbox.kubelet.sandboxes import Sandbox, Stage, Store, Target
 from ovsnet.sandbox.layout import CONTROL, FABRIC, NETNS_DIRECTORY, OUTSIDE, Layout, layout
@@ -221,9 +221,13 @@ class Lab:
     def host(self, name: str) -> Place:
         """A node, by its side of the pod network."""
         found = next(n for n in self.state.nodes if n.name == name)
-        ranges = self.api("GET", f"/api/v1/nodes/{name}")["spec"]["podCIDRs"]
-        addresses = [ip_address(r.split("/")[0]) + 1 for r in ranges]
+        addresses = [r[GATEWAY_OFFSET] for r in self.pod_ranges(name)]
         return Place(name, Path(found.netns), "ovsnet-gw0", *addresses)
+
+    def pod_ranges(self, name: str) -> tuple[IPNetwork, ...]:
+        """A node's pod ranges."""
+        ranges = self.api("GET", f"/api/v1/nodes/{name}")["spec"]["podCIDRs"]
+        return tuple(map(ip_network, ranges))
 
     def underlay(self, name: str) -> Place:
         """A node, by its addresses on the fabric."""

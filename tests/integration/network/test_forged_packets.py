@@ -11,7 +11,15 @@ from places import wait_for
 from scene import ALL_NODES, ALL_NODES_MAC, LARGE, NEIGHBOURS, Scene
 from wire import datagram, mark
 
-from ovsnet.names import ROUTER_MAC, host_mac, link_local, pod_mac
+from ovsnet.names import (
+    NODE_PORT_OFFSET,
+    REFUSER_MAC,
+    ROUTER_MAC,
+    SERVICE_OFFSET,
+    host_mac,
+    link_local,
+    pod_mac,
+)
 
 Forge = Callable[[Scene, bytes], list[bytes]]
 
@@ -40,7 +48,9 @@ def spoofed_mac(scene: Scene, token: bytes) -> list[bytes]:
 
 
 def spoofed_source(scene: Scene, token: bytes) -> list[bytes]:
-    """The pod beside, a pod of another node, the gateways, the nodes, the outside, nobody."""
+    """The pod beside, a pod of another node, the gateways, the nodes, the outside, nobody; and the
+    service and node port addresses, the first of which policies let call the node's pods.
+    """
     claimed = [
         scene.pods["b1"],
         scene.pods["a2"],
@@ -56,6 +66,12 @@ def spoofed_source(scene: Scene, token: bytes) -> list[bytes]:
     pairs += [(a, 4) for a in ("224.0.0.1", "255.255.255.255", "8.8.8.8")]
     pairs += [(a, 6) for a in ("::", "::1", "ff02::1", "2001:db8::1", "fd00:10:244::c8")]
     pairs += [(str(link_local(scene.attacker.mac)), 6), ("fe80::1", 6)]
+    pairs += [
+        (str(network[offset]), network.version)
+        for name in ("node1", "node2")
+        for network in scene.lab.pod_ranges(name)
+        for offset in (SERVICE_OFFSET, NODE_PORT_OFFSET)
+    ]
     # The victim's own address, too: a packet that seems to come from itself.
     return [
         ip_frame(scene, source, scene.places[name].address(version), token)
@@ -158,8 +174,9 @@ def dhcp_offers(scene: Scene, token: bytes) -> list[bytes]:
 def to_everybody(scene: Scene, token: bytes) -> list[bytes]:
     """Broadcast and multicast, by address, by MAC, and by both."""
     a1, b1 = scene.pods["a1"], scene.pods["b1"]
+    others = scene.lab.pod_ranges("node2")[0].broadcast_address
     targets = (
-        *((4, a) for a in ("255.255.255.255", "10.244.0.255", "224.0.0.1", "239.1.2.3")),
+        *((4, a) for a in ("255.255.255.255", str(others), "224.0.0.1", "239.1.2.3")),
         *((6, a) for a in (ALL_NODES, "ff05::2", "ff0e::1", "fe80::1", str(link_local(b1.mac)))),
     )
     return [
@@ -170,15 +187,14 @@ def to_everybody(scene: Scene, token: bytes) -> list[bytes]:
 
 
 def to_nobody(scene: Scene, token: bytes) -> list[bytes]:
-    """Addresses of pod ranges that no pod has, here and on another node."""
+    """Addresses of pod ranges that no pod has, here and on another node: those of services'
+    connections among them, and the other node's node port address.
+    """
     a1 = scene.attacker
-    return [
-        ip_frame(scene, a1.address(version), target, token)
-        for version, target in (
-            *((4, f"10.244.{node}.{host}") for node in (0, 1) for host in (0, 77, 200, 255)),
-            *((6, f"fd00:10:244:{node}::{host}") for node in (0, 1) for host in ("0", "c8", "ff")),
-        )
-    ]
+    ranges = [r for name in ("node1", "node2") for r in scene.lab.pod_ranges(name)]
+    targets = [r[host] for r in ranges for host in (0, SERVICE_OFFSET, 77, 200)]
+    targets += [r[NODE_PORT_OFFSET] for r in scene.lab.pod_ranges("node2")]
+    return [ip_frame(scene, a1.address(to.version), to, token) for to in targets]
 
 
 def bad_tcp(scene: Scene, token: bytes) -> list[bytes]:
@@ -338,6 +354,33 @@ def test_a_pods_question_for_the_gateway_is_answered(scene: Scene, version: int)
     scene.send(frame)
     wait_for(lambda: scene.taps.read() or scene.taps["a1"].has(answer), "the router's answer", 5)
     assert scene.taps.where(answer) == {"a1"}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_node_port_that_is_no_services_is_refused_by_the_node_alone(
+    scene: Scene, version: int
+) -> None:
+    """A pod asks its node's node port address. The node gets the packet with the source MAC that
+    tells it to refuse it, and the pod the refusal, which quotes the packet.
+    """
+    (target,) = (
+        network[NODE_PORT_OFFSET]
+        for network in scene.lab.pod_ranges("node1")
+        if network.version == version
+    )
+    token = mark()
+    packet = ip_frame(scene, scene.attacker.address(version), target, token)
+    # Linux sends each host only so many errors a second.
+    scene.taps.wait([token], ["a1", "node1"], lambda: scene.taps.send("a1", packet))
+    assert scene.taps.where(token) == {"a1", "node1"}
+    gateway = pod_mac(scene.places["node1"].ipv4)
+    for arrived in scene.taps["node1"].has(token):
+        assert arrived[:12] == frames.mac(gateway) + frames.mac(REFUSER_MAC)
+    refusal = {4: (14 + 20, bytes([3, 3])), 6: (14 + 40, bytes([1, 4]))}
+    start, port_unreachable = refusal[version]
+    for answer in scene.taps["a1"].has(token):
+        assert answer[:12] == frames.mac(scene.attacker.mac) + frames.mac(ROUTER_MAC)
+        assert answer[start : start + 2] == port_unreachable
 
 
 @pytest.mark.parametrize("name", ["b1", "a2", "node1", "outside"])
