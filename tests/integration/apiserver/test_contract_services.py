@@ -239,6 +239,15 @@ def test_an_update_keeps_ports_of_the_nodes_by_name(services):
     assert node_ports(services.replace(type="NodePort", ports=swapped)) == [second, first]
 
 
+def test_a_port_of_the_nodes_that_was_passed_on_is_not_kept(services):
+    ports = [{"port": 80, "name": "a"}, {"port": 81, "name": "b"}]
+    first, _ = node_ports(services.create(type="NodePort", ports=ports))
+    passed = [{"port": 80, "name": "a"}, {"port": 81, "name": "b", "nodePort": first}]
+    new, kept = node_ports(services.replace(type="NodePort", ports=passed))
+    assert kept == first
+    assert new != first
+
+
 def test_a_load_balancer_may_do_without_ports_of_the_nodes(services):
     without = {"allocateLoadBalancerNodePorts": False}
     assert node_ports(services.create(**LB, **without)) == [None]
