@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from ovsnet.model import EndpointSlice, Service, ServicePort, SliceEndpoint
+from ovsnet.model import EndpointSlice, Service, ServicePort, SliceEndpoint, SliceRef
 from ovsnet.services.claims import cluster_addresses
 from ovsnet.services.world import Endpoint, World
 
@@ -29,13 +29,13 @@ def candidates(
     A slice's port is the service's port of the same name and protocol. An endpoint whose address
     is a service's cluster address is left out.
 
-    Of an endpoint (address and port) that stands in several slices the copy counts that says the
-    best of it: ready, else serving, else not terminating. Of equally good ones it is the last by
-    its node's name and its hints. kube-proxy does not settle that (endpointslicecache.go,
+    An endpoint (address and port) that stands in several slices is as good as the best of its
+    copies: ready before serving and terminating before neither, and of equally good ones the
+    first by the slice's name. kube-proxy does not settle that (endpointslicecache.go,
     addEndpoints): of copies that disagree it takes one on its own node, and otherwise whichever
     slice Go's map yields first.
     """
-    mine = [one for one in world.slices.values() if one.owner == service.ref]
+    mine = sorted((one for one in world.slices.values() if one.owner == service.ref), key=_name)
     services = cluster_addresses(world, {e.address for one in mine for e in one.endpoints})
     found: dict[Endpoint, Candidate] = {}
     for one in mine:
@@ -44,18 +44,22 @@ def candidates(
                 continue
             for number in _numbers(one, port):
                 new = Candidate(Endpoint(entry.address, number), entry)
-                found[new.endpoint] = max(new, found.get(new.endpoint, new), key=_goodness)
+                best = found.setdefault(new.endpoint, new)
+                if _goodness(new) > _goodness(best):
+                    found[new.endpoint] = new
     return tuple(found.values())
+
+
+def _name(one: EndpointSlice) -> SliceRef:
+    return one.ref
 
 
 def _numbers(one: EndpointSlice, port: ServicePort) -> Iterator[int]:
     return (p.port for p in one.ports if (p.name, p.protocol) == (port.name, port.protocol))
 
 
-def _goodness(candidate: Candidate) -> tuple[bool | str | tuple[str, ...], ...]:
-    entry = candidate.entry
-    conditions = (entry.ready, entry.serving, not entry.terminating)
-    return (*conditions, entry.node, entry.zones, entry.nodes)
+def _goodness(candidate: Candidate) -> tuple[bool, bool]:
+    return _ready(candidate), _draining(candidate)
 
 
 def _ready(candidate: Candidate) -> bool:

@@ -542,28 +542,28 @@ BREAKS: dict[str, tuple[Break, Scenario]] = {
         instead(selection, "usable", ready_and_draining),
         of(endpoints.test_endpoints_that_are_not_ready_are_not_used_while_others_are, "draining"),
     ),
-    "the last copy of an endpoint counts": (
+    "the first copy of an endpoint counts": (
         always(selection, "_goodness", 0),
-        of(endpoints.test_an_endpoint_is_ready_if_one_of_its_slices_says_so, ("ready", "unready")),
+        of(endpoints.test_an_endpoint_is_ready_if_one_of_its_slices_says_so, ("unready", "ready")),
     ),
     "the worst copy of an endpoint counts": (
         Break(
             selection,
             "_goodness",
-            lambda real: lambda candidate: tuple(not good for good in real(candidate)[:3]),
+            lambda real: lambda candidate: tuple(not good for good in real(candidate)),
         ),
         of(endpoints.test_an_endpoint_is_ready_if_one_of_its_slices_says_so, ("ready", "unready")),
     ),
     "copies that drain are no better than others": (
         instead(selection, "_goodness", lambda candidate: candidate.entry.ready),
         of(
-            endpoints.test_an_endpoint_drains_if_one_of_its_slices_says_so_and_none_says_better,
-            ("draining", "unready"),
+            endpoints.test_an_endpoint_drains_if_one_of_its_slices_says_so_and_none_that_it_is_ready,
+            ("serving", "draining"),
         ),
     ),
-    "the last slice says where an endpoint is": (
-        Break(selection, "_goodness", lambda real: lambda candidate: real(candidate)[:3]),
-        of(endpoints.test_of_equally_good_copies_the_last_by_its_nodes_name_counts),
+    "the last slice by name says where an endpoint is": (
+        instead(selection, "_name", lambda one: one.name[::-1] < "b"),
+        of(endpoints.test_of_equally_good_copies_the_first_slice_by_name_says_where_it_is),
     ),
     "there are no hints": (
         always(selection, "_hinted", ()),
