@@ -254,7 +254,10 @@ class Brain:
 
     def _objects_changed(self, kind: AnyKind, deltas: Deltas, now: float) -> list[Result]:
         results = self._passed_on(deltas, Cause.API, now)
-        return [*self._departed(now), *results] if kind is NODE else results
+        if kind is not NODE:
+            return results
+        # The node that others waited for may be the one that is gone.
+        return [*self._departed(now), *results, *self._begin(now)]
 
     def _passed_on(self, deltas: Deltas, cause: Cause, now: float) -> list[Result]:
         """Hand every node's change to its session."""
