@@ -50,7 +50,16 @@ from ovsnet.flows.registers import (
     SERVICE_LOW,
     Natted,
 )
-from ovsnet.flows.terms import FAMILIES, IPV4, IPV6, ct_state, destination, source
+from ovsnet.flows.terms import (
+    FAMILIES,
+    IPV4,
+    IPV6,
+    ct_state,
+    destination,
+    icmp,
+    icmpv6,
+    source,
+)
 from ovsnet.model import IPAddress, IPNetwork, Protocol
 from ovsnet.names import SERVICE_ZONE, Table
 
@@ -59,6 +68,13 @@ PORTS = {
     Protocol.UDP: (IpProto.UDP, Field.UDP_DST),
     Protocol.SCTP: (IpProto.SCTP, Field.SCTP_DST),
 }
+_ERRORS = (3, 11, 12)
+"""Types of ICMP messages that quote the packet that they are about (RFC 792); redirects are none of
+the network's.
+"""
+_ERRORS6 = (1, 2, 3, 4)
+"""The same of ICMPv6 (RFC 4443, section 3)."""
+
 _LOW = (1 << 32) - 1
 _ACK = 0x10
 _THROUGH_THE_TRACKER = Ct(SERVICE_ZONE, Table.SERVICE_STATE, nat=Nat())
@@ -204,6 +220,20 @@ def called_otherwise(address: IPAddress) -> Flow:
     return Flow(Table.SERVICE, ELSE, match(*destination(address)), (_THROUGH_THE_TRACKER,))
 
 
+def errors_for_a_node(address: IPAddress | None = None) -> Iterator[Flow]:
+    """Errors about connections to services that were called by a node's own address: this node's,
+    or one that a service has as well. All other that is sent there stays the node's, errors about
+    its own connections among it.
+    """
+    for family, errors in ((IPV4, map(icmp, _ERRORS)), (IPV6, map(icmpv6, _ERRORS6))):
+        where = (family, FOR_NODE.matches(1)) if address is None else destination(address)
+        if family not in where:
+            continue
+        for error in errors:
+            actions = (FOR_NODE.set(1), _THROUGH_THE_TRACKER)
+            yield Flow(Table.SERVICE, OTHERWISE, match(*where, *error[1:]), actions)
+
+
 def _looked_up(endpoints: EndpointSet, terms: Terms) -> tuple[Action, ...]:
     flags: list[Action] = []
     if terms.local_only:
@@ -297,14 +327,22 @@ def _remembering(called: EndpointSet, target: Target) -> Learn:
 
 def towards_endpoints() -> Iterator[Flow]:
     """Packets to services, after the tracker: those of connections that have an endpoint already
-    (also errors about them) are translated by now; others get one. Answers to connections that the
-    node itself began, from a port whose number is that of a node port, are for no service.
+    (also errors about them) are translated by now; others get one.
+
+    To the node itself come other packets, too: answers to connections that it began, from a port
+    whose number is that of a node port, and errors about its connections. Those that it has through
+    a service with a pod of its own are translated back by now, and no policy judges them.
     """
-    untranslated = ct_state(CtState.TRK, CtState.DNAT)
+    untranslated = ct_state(CtState.TRK, CtState.DNAT | CtState.RPL)
     answer = (Term(Field.IP_PROTO, IpProto.TCP), Term(Field.TCP_FLAGS, _ACK, _ACK))
+    no_service = (*settled(0), Goto(Table.CONNTRACK))
     for family in FAMILIES:
         condition = match(untranslated, FOR_NODE.matches(1), family, *answer)
-        yield Flow(Table.SERVICE_STATE, FIRST, condition, (*settled(0), Goto(Table.CONNTRACK)))
+        yield Flow(Table.SERVICE_STATE, FIRST, condition, no_service)
+    unknown = match(ct_state(CtState.TRK | CtState.INV, CtState.RPL), FOR_NODE.matches(1))
+    yield Flow(Table.SERVICE_STATE, FIRST, unknown, no_service)
+    back = match(ct_state(CtState.TRK | CtState.RPL, CtState.INV), FOR_NODE.matches(1))
+    yield Flow(Table.SERVICE_STATE, FIRST, back, (*settled(0), Goto(Table.ROUTE)))
     yield Flow(Table.SERVICE_STATE, BEFORE, match(ct_state(CtState.TRK | CtState.INV)))
     known = match(ct_state(CtState.TRK | CtState.DNAT, CtState.INV))
     onward = (*settled(Natted.SERVED), Goto(Table.SOURCE_NAT))

@@ -40,6 +40,7 @@ from ovsnet.flows.service import (
     Target,
     balance,
     called_otherwise,
+    errors_for_a_node,
     no_endpoint,
     nobody_remembered,
     set_id,
@@ -106,6 +107,7 @@ def serving(node: Node) -> Iterator[Flow]:
     own = legs(node)
     yield from for_the_node((*node.addresses, *(leg.node_port for leg in own)))
     yield from from_the_node((*node.addresses, *(leg.gateway for leg in own)))
+    yield from errors_for_a_node()
     for leg in own:
         yield called_otherwise(leg.node_port)
         yield from health_checks(leg)

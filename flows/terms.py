@@ -24,6 +24,11 @@ def in_port(number: int) -> Term:
     return Term(Field.IN_PORT, number)
 
 
+def icmp(kind: int) -> tuple[Term, Term, Term]:
+    """An ICMP message of this type (RFC 792)."""
+    return IPV4, Term(Field.IP_PROTO, IpProto.ICMP), Term(Field.ICMP_TYPE, kind)
+
+
 def icmpv6(kind: int) -> tuple[Term, Term, Term]:
     """An ICMPv6 message of this type (RFC 4443; neighbour discovery: RFC 4861, section 4)."""
     return IPV6, Term(Field.IP_PROTO, IpProto.ICMPV6), Term(Field.ICMPV6_TYPE, kind)

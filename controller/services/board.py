@@ -29,7 +29,7 @@ from ovsnet.controller.services.objections import Objection, objections
 from ovsnet.flows.balance import spread_block, spread_owner
 from ovsnet.flows.commons import Change, Commons
 from ovsnet.flows.flow import Block, Flow, Owner, block
-from ovsnet.flows.service import Target, called_otherwise, service_owner
+from ovsnet.flows.service import Target, called_otherwise, errors_for_a_node, service_owner
 from ovsnet.model import (
     EndpointSlice,
     IPAddress,
@@ -219,10 +219,8 @@ class Board:
             if not self._shared[what]:
                 del self._shared[what]
                 gone.append(_shared_owner(what))
-            elif what in self._node_addresses:
-                gone.append(_shared_owner(what))
             else:
-                blocks.append(_shared_block(what))
+                blocks.append(_shared_block(what, what in self._node_addresses))
         return Changes(
             self._everywhere.update(blocks, gone) if blocks or gone else [],
             {zone: self._zones[zone].update(*work.zones[zone]) for zone in work.zones},
@@ -387,7 +385,8 @@ def _shared_owner(what: IPAddress | int) -> Owner:
     return spread_owner(what) if isinstance(what, int) else service_owner(f"address {what}")
 
 
-def _shared_block(what: IPAddress | int) -> Block:
+def _shared_block(what: IPAddress | int, of_a_node: bool) -> Block:
     if isinstance(what, int):
         return spread_block(what)
-    return block(_shared_owner(what), [called_otherwise(what)])
+    rest = errors_for_a_node(what) if of_a_node else [called_otherwise(what)]
+    return block(_shared_owner(what), rest)
