@@ -335,7 +335,7 @@ def towards_endpoints() -> Iterator[Flow]:
     """
     untranslated = ct_state(CtState.TRK, CtState.DNAT | CtState.RPL)
     answer = (Term(Field.IP_PROTO, IpProto.TCP), Term(Field.TCP_FLAGS, _ACK, _ACK))
-    no_service = (*settled(0), Goto(Table.CONNTRACK))
+    no_service: tuple[Action, ...] = (*settled(0), Goto(Table.CONNTRACK))
     for family in FAMILIES:
         condition = match(untranslated, FOR_NODE.matches(1), family, *answer)
         yield Flow(Table.SERVICE_STATE, FIRST, condition, no_service)
@@ -345,7 +345,7 @@ def towards_endpoints() -> Iterator[Flow]:
     yield Flow(Table.SERVICE_STATE, FIRST, back, (*settled(0), Goto(Table.ROUTE)))
     yield Flow(Table.SERVICE_STATE, BEFORE, match(ct_state(CtState.TRK | CtState.INV)))
     known = match(ct_state(CtState.TRK | CtState.DNAT, CtState.INV))
-    onward = (*settled(Natted.SERVED), Goto(Table.SOURCE_NAT))
+    onward: tuple[Action, ...] = (*settled(Natted.SERVED), Goto(Table.SOURCE_NAT))
     yield Flow(Table.SERVICE_STATE, SOONER, known, onward)
     yield Flow(
         Table.SERVICE_STATE,
@@ -366,5 +366,5 @@ def no_endpoint() -> Iterator[Flow]:
     only this node has not (traffic policy Local).
     """
     yield Flow(Table.BALANCE, OTHERWISE, match(LOCAL_ONLY.matches(1)))
-    refused = (*settled(Natted.REFUSED), Goto(Table.SOURCE_NAT))
+    refused: tuple[Action, ...] = (*settled(Natted.REFUSED), Goto(Table.SOURCE_NAT))
     yield Flow(Table.BALANCE, LAST, (), refused)
