@@ -153,8 +153,8 @@ class PacketFilter:
 
 
 def _answers() -> str:
-    """Marks the answers of connections that are to be answered through the switch."""
-    return f"ct direction reply {_MARKED} meta mark set meta mark or {wayback.MARK:#x}"
+    """Marks what the node sends in connections that are to be answered through the switch."""
+    return f"{_MARKED} meta mark set meta mark or {wayback.MARK:#x}"
 
 
 def _set(like: IPv4Network | IPv6Network, networks: Iterable[IPv4Network | IPv6Network]) -> str:
