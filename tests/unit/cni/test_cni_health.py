@@ -124,7 +124,10 @@ def test_a_port_that_is_taken(listening: Health, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\n"])
-def test_those_who_keep_silent_make_room(listening: Health, sent: bytes):
+def test_those_who_keep_silent_make_room(
+    listening: Health, sent: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(health._Answer, "timeout", 60 * SECONDS)
     address = gateway()
     listening.ensure(address)
     silent = []
