@@ -16,13 +16,14 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from ovsnet.controller.brain import Brain
+from ovsnet.controller.inquiry.cases import Case, case
 from ovsnet.controller.inquiry.ends import End
 from ovsnet.controller.inquiry.passage import Held
 from ovsnet.controller.inquiry.plan import Plan
 from ovsnet.controller.inquiry.planning import Connections, plan
 from ovsnet.controller.inquiry.questions import Proposal, Question, UnableError
 from ovsnet.controller.inquiry.tickets import Dump, Tickets
-from ovsnet.controller.inquiry.verdict import Case, case, switches, verdict
+from ovsnet.controller.inquiry.verdict import switches, verdict
 from ovsnet.controller.inquiry.why import Why
 from ovsnet.controller.inquiry.world import Snapshot, snapshot
 from ovsnet.controller.loop import Question as LoopQuestion
@@ -215,6 +216,7 @@ def _owners(
     enforcement = network.enforcement
     yield from enforcement.owners_of_rules(cookies)
     owners = [o for n in network.nodes for o in (Owner(OwnerKind.NODE, n), peer_owner(n))]
+    owners += (owner for owner in network.owners if owner.kind is OwnerKind.SERVICE)
     for end in ends:
         if end.pod is not None:
             owners.append(pod_owner(end.pod))

@@ -1,5 +1,5 @@
-"""The ends of a connection that somebody asks about, as people name them: a pod, a node, an
-address.
+"""The ends of a connection that somebody asks about, as people name them: a pod, a node, a service,
+an address.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from ovsnet.controller.inquiry.world import Snapshot
 from ovsnet.flows.node import gateway_of
 from ovsnet.flows.pod import Endpoint
 from ovsnet.flows.serving import legs
-from ovsnet.model import IPAddress, Node, Pod, PodRef, parse_address
+from ovsnet.model import IPAddress, Node, Pod, PodRef, Service, ServiceRef, parse_address
 
-EXPECTED: Final = "expected NAMESPACE/POD, node/NAME or an IP address"
+EXPECTED: Final = "expected NAMESPACE/POD, node/NAME, service/NAMESPACE/NAME or an IP address"
 _NODE_PREFIX: Final = "node/"
+_SERVICE_PREFIX: Final = "service/"
 _MOST_NAMES: Final = 5
 
 
@@ -31,8 +32,9 @@ class End(msgspec.Struct, frozen=True):
 
     `pod` is the pod of the network that it is, `endpoint` its port on the switch of `node`, None
     while the controller knows of none. Without a pod it is the node itself, or, without a node
-    too, somebody outside of the cluster. It has at most one address of each family, and none if
-    nobody can reach it; `remarks` say what is to be known of it.
+    too, a `service` by its cluster addresses, or somebody outside of the cluster. It has at most
+    one address of each family, and none if nobody can reach it; `remarks` say what is to be known
+    of it.
     """
 
     name: str
@@ -41,6 +43,7 @@ class End(msgspec.Struct, frozen=True):
     endpoint: Endpoint | None = None
     addresses: tuple[IPAddress, ...] = ()
     remarks: tuple[str, ...] = ()
+    service: ServiceRef | None = None
 
     def address(self, family: int) -> IPAddress | None:
         """Its address of an address family (4 or 6)."""
@@ -56,6 +59,8 @@ def resolve(seen: Snapshot, text: str) -> End:
     if text.startswith(_NODE_PREFIX):
         return _node_end(seen, text, text.removeprefix(_NODE_PREFIX))
     namespace, slash, name = text.partition("/")
+    if text.startswith(_SERVICE_PREFIX) and "/" in name:
+        return _service_end(seen, text, ServiceRef(*name.split("/", 1)))
     if slash:
         return _pod_end(seen, text, PodRef(namespace, name))
     try:
@@ -63,8 +68,9 @@ def resolve(seen: Snapshot, text: str) -> End:
     except ValueError:
         places = [str(ref) for ref in seen.pods if ref.name == text]
         places += [_NODE_PREFIX + name for name in seen.nodes if name == text]
+        places += [f"{_SERVICE_PREFIX}{ref}" for ref in seen.services if ref.name == text]
         raise UnknownEndError(f"{text!r}: {EXPECTED}{_meant(places)}") from None
-    return _address_end(seen, text, address)
+    return at_address(seen, text, address)
 
 
 def _node_end(seen: Snapshot, text: str, name: str) -> End:
@@ -84,6 +90,20 @@ def _of_node(text: str, node: Node, remark: str = "") -> End:
     if gateway is None:
         remarks.append(f"{node.name} has no pod range yet")
     return End(text, None, node.name, None, addresses, tuple(remarks))
+
+
+def _service_end(seen: Snapshot, text: str, ref: ServiceRef) -> End:
+    service = seen.services.get(ref)
+    if service is None:
+        elsewhere = [other for other in seen.services if other.name == ref.name]
+        here = [other.name for other in seen.services if other.namespace == ref.namespace]
+        near = [*(ServiceRef(ref.namespace, name) for name in _near(ref.name, here)), *elsewhere]
+        meant = _meant(f"{_SERVICE_PREFIX}{other}" for other in near)
+        raise UnknownEndError(f"there is no service {str(ref)!r}{meant}")
+    found = {each.version: each for each in reversed(service.addresses)}
+    addresses = tuple(found[version] for version in sorted(found) if version in service.families)
+    why = f"service {ref} has no address: names stand for its endpoints, and DNS says which"
+    return End(text, addresses=addresses, remarks=() if addresses else (why,), service=ref)
 
 
 def _pod_end(seen: Snapshot, text: str, ref: PodRef) -> End:
@@ -123,7 +143,12 @@ def _why_no_address(seen: Snapshot, pod: Pod) -> str:
     return f"{pod.ref} has no address: {pod.node} has told neither its ports nor an address of it"
 
 
-def _address_end(seen: Snapshot, text: str, address: IPAddress) -> End:
+def at_address(seen: Snapshot, text: str, address: IPAddress) -> End:
+    """Who has an address that somebody calls by a name.
+
+    Raises:
+        UnknownEndError: nobody can have it.
+    """
     if _is_nobodys(address):
         raise UnknownEndError(f"{text}: nobody can have this address on the network")
     for ref, addresses in seen.addresses.items():
@@ -138,7 +163,13 @@ def _address_end(seen: Snapshot, text: str, address: IPAddress) -> End:
             return End(text, None, name, None, (address,), (f"{text} is the node {name}",))
         if any(address in network for network in view.node.pod_cidrs):
             return End(text, None, view.node.name, remarks=(_nobodys_here(view.node, address),))
-    return End(text, addresses=(address,))
+    service = next((ref for ref, each in seen.services.items() if _has(each, address)), None)
+    said = () if service is None else (f"{text} is an address of service {service}",)
+    return End(text, addresses=(address,), remarks=said, service=service)
+
+
+def _has(service: Service, address: IPAddress) -> bool:
+    return address in (*service.addresses, *service.load_balancer, *service.external)
 
 
 def _nobodys_here(node: Node, address: IPAddress) -> str:

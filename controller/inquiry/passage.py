@@ -11,14 +11,27 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 
 from ovsnet.controller.openflow.decode import ForeignFlow
+from ovsnet.flows.balance import GROUPS
 from ovsnet.flows.channel import underlay_between
 from ovsnet.flows.fields import Field
 from ovsnet.flows.flow import Flow
-from ovsnet.flows.simulator import Connections, Packet, Step, Switch, Trace
+from ovsnet.flows.simulator import (
+    Connections,
+    GroupEntry,
+    GroupKind,
+    Packet,
+    Step,
+    Switch,
+    Trace,
+)
+from ovsnet.flows.simulator.lookup import TableIndex
 from ovsnet.model import Node
 from ovsnet.names import GATEWAY_OFPORT, TUNNEL_OFPORT, Table
 
 _MOST_HOPS: Final = 8
+_GROUPS: Final = {each.id: GroupEntry(GroupKind.SELECT, each.buckets) for each in GROUPS}
+"""What every switch has: nobody asks it for its groups."""
+
 _REGISTERS: Final = dict.fromkeys((f for f in Field if f <= Field.CONJ_ID), 0)
 
 Trackers: TypeAlias = Mapping[str, Connections]
@@ -63,14 +76,18 @@ class Drop(msgspec.Struct, frozen=True):
 class Way(msgspec.Struct, frozen=True):
     """The way of one packet.
 
-    `drop` is where it ended if it has not arrived. `unread` are flows in tables on the way that
-    the simulator cannot follow, so that nobody can say what they would have done.
+    `drop` is where it ended if it has not arrived; `packets` is what it was where it has, in the
+    order of `arrivals`. `unread` are flows in tables on the way that the simulator cannot follow,
+    so that nobody can say what they would have done. `buckets` says from how many of them groups
+    chose.
     """
 
     hops: tuple[Hop, ...]
     arrivals: tuple[Post, ...]
     drop: Drop | None
     unread: tuple[tuple[str, ForeignFlow], ...] = ()
+    packets: tuple[Packet, ...] = ()
+    buckets: tuple[int, ...] = ()
 
     def last(self, node: str, tables: Iterable[Table]) -> Flow | None:
         """The flow that it met last in any of these tables on a node."""
@@ -106,16 +123,23 @@ class Fabric:
         """The names of a node's ports."""
         return self._switches[node].held.ports
 
-    def carry(self, at: Post, packet: Packet, trackers: Trackers) -> tuple[Way, Trackers]:
+    def table(self, node: str, table: Table) -> TableIndex:
+        """The flows of a table of a node's switch, as far as they are known."""
+        return self._switches[node].simulated.tables[table]
+
+    def carry(
+        self, at: Post, packet: Packet, trackers: Trackers, choices: tuple[int, ...] = ()
+    ) -> tuple[Way, Trackers]:
         """Carry a packet that comes in by a port; returns its way, and the trackers after it.
 
-        What reaches the tunnel of a node whose switch is not known counts as arrived there.
+        What reaches the tunnel of a node whose switch is not known counts as arrived there. Groups
+        take the buckets that `choices` says, and the first one beyond that.
 
         Raises:
             ValueError: a flow sends to a port whose meaning is not modelled, or the packet goes
                 round between nodes.
         """
-        walk = _Walk(dict(trackers))
+        walk = _Walk(dict(trackers), choices)
         waiting = [(at, packet)]
         for _ in range(_MOST_HOPS):
             if not waiting:
@@ -128,16 +152,16 @@ class Fabric:
     def _pass(self, at: Post, packet: Packet, walk: _Walk) -> Iterator[tuple[Post, Packet]]:
         switch = self._switches[at.node]
         incoming = packet.replace({Field.IN_PORT: at.port})
-        trace = switch.simulated.trace(incoming, walk.trackers.get(at.node))
+        trace = switch.simulated.trace(incoming, walk.trackers.get(at.node), walk.choices)
         walk.note(switch, trace)
         for out in trace.deliveries:
             if out.port != TUNNEL_OFPORT:
-                walk.arrivals.append(Post(at.node, out.port))
+                walk.arrive(Post(at.node, out.port), out.packet)
                 continue
             there = self._by_underlay.get(out.packet[Field.TUN_DST])
             there = there or self._by_underlay.get(out.packet[Field.TUN_IPV6_DST])
             if there is None or there.name not in self._switches:
-                walk.arrivals.append(Post(there.name if there else "", TUNNEL_OFPORT))
+                walk.arrive(Post(there.name if there else "", TUNNEL_OFPORT), out.packet)
             else:
                 yield Post(there.name, TUNNEL_OFPORT), _tunnelled(out.packet, switch, there)
 
@@ -145,12 +169,20 @@ class Fabric:
 class _Walk:
     """What is gathered on the way."""
 
-    def __init__(self, trackers: dict[str, Connections]) -> None:
+    def __init__(self, trackers: dict[str, Connections], choices: tuple[int, ...]) -> None:
         self.trackers = trackers
-        self.arrivals: list[Post] = []
+        self.choices = choices
+        self._arrivals: list[Post] = []
+        self._packets: list[Packet] = []
+        self._buckets: list[int] = []
         self._hops: list[Hop] = []
         self._drop: Drop | None = None
         self._unread: list[tuple[str, ForeignFlow]] = []
+
+    def arrive(self, post: Post, packet: Packet) -> None:
+        """The packet, or one of its copies, comes out by a port."""
+        self._arrivals.append(post)
+        self._packets.append(packet)
 
     def note(self, switch: _Switch, trace: Trace) -> None:
         """The packet has passed a switch."""
@@ -158,6 +190,7 @@ class _Walk:
         assert isinstance(trace.tracker, Connections)
         self.trackers[node] = trace.tracker
         self._hops += (Hop(node, step) for step in trace.steps)
+        self._buckets += (choice.of for choice in trace.choices)
         for table in sorted({step.table for step in trace.steps}):
             self._unread += ((node, foreign) for foreign in switch.unread.get(table, ()))
         if trace.losses:
@@ -169,9 +202,14 @@ class _Walk:
 
     def way(self) -> Way:
         """The way so far."""
-        arrivals = tuple(self.arrivals)
-        drop = None if arrivals else self._drop
-        return Way(tuple(self._hops), arrivals, drop, tuple(self._unread))
+        return Way(
+            hops=tuple(self._hops),
+            arrivals=tuple(self._arrivals),
+            drop=None if self._arrivals else self._drop,
+            unread=tuple(self._unread),
+            packets=tuple(self._packets),
+            buckets=tuple(self._buckets),
+        )
 
 
 def _simulated(held: Held) -> _Switch:
@@ -181,7 +219,7 @@ def _simulated(held: Held) -> _Switch:
         if isinstance(flow, ForeignFlow):
             unread[flow.table] = (*unread.get(flow.table, ()), flow)
     ports = (GATEWAY_OFPORT, TUNNEL_OFPORT, *held.ports)
-    return _Switch(held, Switch(known, ports), unread)
+    return _Switch(held, Switch(known, ports, groups=_GROUPS), unread)
 
 
 def _tunnelled(packet: Packet, here: _Switch, there: Node) -> Packet:

@@ -30,15 +30,16 @@ class UnableError(Exception):
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`GET /why`: may `source` reach `destination`? Both are NAMESPACE/POD, node/NAME or an
-    address.
+    address; the destination may be service/NAMESPACE/NAME.
 
     `port` is a number, a name that the destination has for it, or empty: every port of the
-    protocol that the destination declares.
+    protocol that the destination declares, or a service's only port. An empty `protocol` is that of
+    a service's port, and else TCP.
     """
 
     source: str
     destination: str
-    protocol: str = "tcp"
+    protocol: str = ""
     port: str = ""
 
 

@@ -12,27 +12,24 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from ovsnet.controller.inquiry.ends import End
+from ovsnet.controller.inquiry.packets import CLIENT_PORT, packets_between
 from ovsnet.controller.inquiry.passage import Fabric, Post, Trackers, Way
-from ovsnet.controller.inquiry.why import Fate, Flows, Reading
+from ovsnet.controller.inquiry.reading import Reader
+from ovsnet.controller.inquiry.record import Barrier, Record
+from ovsnet.controller.inquiry.why import Flows
 from ovsnet.controller.network import NodeView
 from ovsnet.flows.fields import Field, IpProto
-from ovsnet.flows.flow import Flow
 from ovsnet.flows.node import gateway_of
 from ovsnet.flows.policy import WAYS
-from ovsnet.flows.simulator import Connection, Connections, Packet, echo, ip, tcp, udp
+from ovsnet.flows.simulator import Connection, Connections, Packet
 from ovsnet.flows.simulator.conntrack import ends_of
-from ovsnet.flows.simulator.packet import ACK, SYN
 from ovsnet.flows.terms import mac
-from ovsnet.flows.text import print_flow
-from ovsnet.flows.words import owner_words, words
 from ovsnet.model import Direction, IPAddress
-from ovsnet.names import GATEWAY_OFPORT, POLICY_ZONE, ROUTER_MAC, TUNNEL_OFPORT, Table
+from ovsnet.names import GATEWAY_OFPORT, POLICY_ZONE, ROUTER_MAC
 from ovsnet.policy.evaluate import Traffic, Verdict
+from ovsnet.services.world import Endpoint
 
-CLIENT_PORT: Final = 40000
-"""The port that connections on trial come from."""
-
-_NAMES: Final = {GATEWAY_OFPORT: "the node", TUNNEL_OFPORT: "the tunnel"}
+ALLOWED: Final = "policies allow it"
 
 
 class Start(NamedTuple):
@@ -41,25 +38,24 @@ class Start(NamedTuple):
     post: Post
     mac: int
 
-
-class _Packets(NamedTuple):
-    """Of a connection: its first packet, the answer to it, and a later one."""
-
-    first: Packet
-    answer: Packet
-    later: Packet
+    def sends(self, packet: Packet) -> Packet:
+        """A packet as it comes from there."""
+        return packet.replace({Field.ETH_SRC: self.mac, Field.ETH_DST: mac(ROUTER_MAC)})
 
 
-class _Denied(NamedTuple):
-    """Where a connection must be dropped: by the policies of a direction, on one node."""
+def barrier(verdict: Verdict, here: str, there: str) -> Barrier | None:
+    """Where the policies deny a connection from a node to a node, if they do."""
+    if not verdict.egress.allowed:
+        return _barrier(here, Direction.EGRESS)
+    if not verdict.ingress.allowed:
+        return _barrier(there, Direction.INGRESS)
+    return None
 
-    node: str
-    direction: Direction
 
-    @property
-    def tables(self) -> tuple[Table, Table, Table]:
-        way = WAYS[self.direction]
-        return way.isolation, way.policy, way.default
+def _barrier(node: str, direction: Direction) -> Barrier:
+    way = WAYS[direction]
+    words = f"{direction.lower()} policies deny it on {node}"
+    return Barrier(node, (way.isolation, way.policy, way.default), words)
 
 
 def start(nodes: Mapping[str, NodeView], end: End, address: IPAddress, other: End) -> Start | None:
@@ -93,34 +89,23 @@ class Trial:
         self._fabric = fabric
         self._source = source[1]
         self._destination = destination[1]
-        self._names = {start.post: end.name for end, start in (source, destination)}
-        self._owners = owners
+        names = {start.post: end.name for end, start in (source, destination)}
+        self._reader = Reader(fabric, owners, {}, names)
 
     def flows(self, traffic: Traffic, verdict: Verdict, back: Verdict) -> Flows:
         """What the flows do to a connection for which the policies decide this; `back` is for one
         that its answers would begin.
         """
-        denied = self._denied(verdict)
-        fates: list[Fate] = []
-        doubts: list[str] = []
+        record = Record(self._reader, self._barrier(verdict), ALLOWED)
         try:
             for name, way, goal in self._ways(traffic, verdict.allowed, back.allowed):
-                fates.append(self._fate(name, way, goal, denied))
-                doubts += _doubts(way)
+                record.note(name, way, goal)
         except ValueError as error:
-            return Flows(None, f"the flows cannot be followed: {error}", tuple(fates))
-        if doubts:
-            return Flows(None, doubts[0], tuple(fates))
-        wrong = next((fate for fate in fates if not fate.right), None)
-        problem = "" if wrong is None else _problem(wrong, denied)
-        return Flows(wrong is None, problem, tuple(fates))
+            return record.broken(error)
+        return record.flows()
 
-    def _denied(self, verdict: Verdict) -> _Denied | None:
-        if not verdict.egress.allowed:
-            return _Denied(self._source.post.node, Direction.EGRESS)
-        if not verdict.ingress.allowed:
-            return _Denied(self._destination.post.node, Direction.INGRESS)
-        return None
+    def _barrier(self, verdict: Verdict) -> Barrier | None:
+        return barrier(verdict, self._source.post.node, self._destination.post.node)
 
     def _ways(
         self, traffic: Traffic, allowed: bool, back_allowed: bool
@@ -129,7 +114,11 @@ class Trial:
         # No flow looks at the ports of SCTP packets themselves, so those without are what such a
         # tracker makes of them.
         portless = traffic.protocol == IpProto.SCTP and self._fabric.userspace
-        packets = _packets(traffic, 0 if portless else CLIENT_PORT, 0 if portless else traffic.port)
+        packets = packets_between(
+            traffic.protocol,
+            Endpoint(traffic.source, 0 if portless else CLIENT_PORT),
+            Endpoint(traffic.destination, 0 if portless else traffic.port or 0),
+        )
         here, there = self._source, self._destination
         if allowed:
             way, trackers = self._carried(packets.first, here, {})
@@ -149,76 +138,7 @@ class Trial:
             yield "answer in a live connection", way, here.post
 
     def _carried(self, packet: Packet, begin: Start, trackers: Trackers) -> tuple[Way, Trackers]:
-        macs = {Field.ETH_SRC: begin.mac, Field.ETH_DST: mac(ROUTER_MAC)}
-        return self._fabric.carry(begin.post, packet.replace(macs), trackers)
-
-    def _fate(self, name: str, way: Way, goal: Post, denied: _Denied | None) -> Fate:
-        arrives = way.arrivals == (goal,)
-        drop = way.drop
-        if drop is None:
-            where = "arrives at " + " and at ".join(map(self._post_words, way.arrivals))
-            passing = None
-            if denied is not None:
-                passing = self._reading(denied.node, way.last(denied.node, denied.tables))
-            return Fate(name, arrives, where, arrives and denied is None, passing)
-        where = f"is dropped on {drop.node} in {drop.table.text}"
-        if drop.flow is None or drop.flow.actions:
-            where += f": {drop.reason}"
-        right = denied is not None
-        if denied is not None and name == "first packet":
-            right = drop.node == denied.node and drop.table in denied.tables
-        return Fate(name, arrives, where, right, self._reading(drop.node, drop.flow))
-
-    def _post_words(self, post: Post) -> str:
-        known = self._names.get(post)
-        if known is not None:
-            return known
-        if not post.node:
-            return "a tunnel to no known node"
-        name = _NAMES.get(post.port) or f"port {self._port_names(post.node).get(post.port)}"
-        return f"{name} of {post.node}"
-
-    def _port_names(self, node: str) -> Mapping[int, str]:
-        return self._fabric.ports(node) if node in self._fabric.nodes else {}
-
-    def _reading(self, node: str, flow: Flow | None) -> Reading | None:
-        if flow is None:
-            return None
-        ports = self._port_names(node)
-        said = words(flow, ports)
-        return Reading(
-            node=node,
-            table=flow.table.text,
-            flow=print_flow(flow, ports),
-            packets=said.packets,
-            outcome=said.outcome,
-            owner=owner_words(flow, self._owners),
-        )
-
-
-def _packets(traffic: Traffic, client: int, port: int | None) -> _Packets:
-    ends = str(traffic.source), str(traffic.destination)
-    back = ends[::-1]
-    ports = client, port or 0
-    match traffic.protocol:
-        case IpProto.TCP:
-            return _Packets(
-                tcp(*ends, *ports),
-                tcp(*back, *ports[::-1], flags=SYN | ACK),
-                tcp(*ends, *ports, flags=ACK),
-            )
-        case IpProto.UDP:
-            return _Packets(udp(*ends, *ports), udp(*back, *ports[::-1]), udp(*ends, *ports))
-        case IpProto.SCTP:
-            first, answer = _sctp(*ends, *ports), _sctp(*back, *ports[::-1])
-            return _Packets(first, answer, first)
-        case _:
-            return _Packets(echo(*ends), echo(*back, reply=True), echo(*ends))
-
-
-def _sctp(source: str, destination: str, source_port: int, destination_port: int) -> Packet:
-    ports = {Field.SCTP_SRC: source_port, Field.SCTP_DST: destination_port}
-    return ip(source, destination, IpProto.SCTP).replace(ports)
+        return self._fabric.carry(begin.post, begin.sends(packet), trackers)
 
 
 def _established(first: Packet, nodes: frozenset[str]) -> Trackers:
@@ -227,25 +147,3 @@ def _established(first: Packet, nodes: frozenset[str]) -> Trackers:
     known = Connection(POLICY_ZONE, ends, ends.reverse, answered=True)
     both = {(POLICY_ZONE, ends): known, (POLICY_ZONE, ends.reverse): known}
     return dict.fromkeys(nodes, Connections(both))
-
-
-def _doubts(way: Way) -> Iterator[str]:
-    """Why nobody can say where a switch would have sent the packet."""
-    for node, foreign in way.unread:
-        yield (
-            f"{node} holds a flow in table {foreign.table} that ovsnet cannot follow "
-            f"({foreign.reason})"
-        )
-    for hop in way.hops:
-        taken = hop.step.flow
-        # Several rules that allow one connection are rivals that do the same.
-        if any(r is None or taken is None or r.actions != taken.actions for r in hop.step.rivals):
-            table = hop.step.table.text
-            yield f"{hop.node} holds flows in {table} of which any may take the packet"
-
-
-def _problem(wrong: Fate, denied: _Denied | None) -> str:
-    if denied is None:
-        return f"policies allow it, and the {wrong.packet} {wrong.where}"
-    said = f"{denied.direction.lower()} policies deny it on {denied.node}"
-    return f"{said}, and the {wrong.packet} {wrong.where}"

@@ -6,7 +6,11 @@ Programs may rely on the names here; more of them may come.
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import msgspec
+
+from ovsnet.policy.evaluate import Decision
 
 
 class Decided(msgspec.Struct, frozen=True):
@@ -20,6 +24,16 @@ class Decided(msgspec.Struct, frozen=True):
     reason: str
     isolated_by: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, decision: Decision) -> Decided:
+        """What is decided at one end."""
+        return cls(
+            allowed=decision.allowed,
+            reason=str(decision.reason),
+            isolated_by=tuple(map(str, decision.isolating)),
+            rules=tuple(map(str, decision.rules)),
+        )
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -71,8 +85,71 @@ class Answer(msgspec.Struct, frozen=True):
     flows: Flows
 
 
+class Possible(msgspec.Struct, frozen=True):
+    """An endpoint of a service that may take a call. `seen` is the address that the call seems to
+    come from, to the endpoint and to policies.
+
+    `flows` is None where nobody asked: of many endpoints only some are tried.
+    """
+
+    endpoint: str
+    node: str
+    seen: str
+    allowed: bool
+    egress: Decided
+    ingress: Decided
+    pod: str = ""
+    flows: Flows | None = None
+
+
+class Outcome(StrEnum):
+    """What becomes of a call of a service."""
+
+    SERVED = "served"
+    REFUSED = "refused"
+    DROPPED = "dropped"
+    HEALTH = "health check"
+
+
+class Called(msgspec.Struct, frozen=True):
+    """A call that a service takes, in one address family, at the node whose switch it meets.
+
+    `face` is by what the service is called and `service_port` by which of its ports; both are empty
+    where it has none that fits. `reason` says why it reaches nobody. `relayed` says that the call
+    has come there from another node. `affinity` is for how many seconds a client keeps its
+    endpoint, `status` what a health check is told.
+
+    `allowed` is whether every endpoint that may take the call can be reached, and there is one.
+    `flows` is about the choice among them, or the refusal.
+    """
+
+    family: str
+    source: str
+    destination: str
+    port: int | None
+    node: str
+    service: str
+    outcome: Outcome
+    allowed: bool
+    flows: Flows
+    face: str = ""
+    service_port: str = ""
+    reason: str = ""
+    relayed: bool = False
+    affinity: int = 0
+    status: int = 0
+    endpoints: tuple[Possible, ...] = ()
+
+    @property
+    def agree(self) -> bool:
+        """Whether the flows agree, as far as they were asked."""
+        tried = [each.flows for each in self.endpoints if each.flows is not None]
+        return all(flows.agree for flows in (self.flows, *tried))
+
+
 class Why(msgspec.Struct, frozen=True):
-    """The answers for all address families that both ends have.
+    """The answers for all address families that both ends have. Calls that services take are in
+    `services`; one that goes by way of another node has an answer of its own for the way there.
 
     `allowed` is whether all of them are, None where there is no answer. `agree` is whether the
     flows agree with every answer, and there is one.
@@ -85,6 +162,7 @@ class Why(msgspec.Struct, frozen=True):
     agree: bool
     remarks: tuple[str, ...] = ()
     answers: tuple[Answer, ...] = ()
+    services: tuple[Called, ...] = ()
 
 
 _decode_why = msgspec.json.Decoder(Why).decode

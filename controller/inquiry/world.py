@@ -7,14 +7,26 @@ from collections.abc import Mapping
 import msgspec
 
 from ovsnet.controller.network import Network, NodeView
+from ovsnet.controller.services.objections import Objection
 from ovsnet.flows.flow import Flow
-from ovsnet.model import IPAddress, Namespace, NetworkPolicy, Pod, PodRef, PolicyRef
+from ovsnet.model import (
+    EndpointSlice,
+    IPAddress,
+    Namespace,
+    NetworkPolicy,
+    Pod,
+    PodRef,
+    PolicyRef,
+    Service,
+    ServiceRef,
+    SliceRef,
+)
 from ovsnet.policy.world import World
 
 
 class Snapshot(msgspec.Struct, frozen=True):
     """All objects with what is believed of them. `addresses` are those that a pod is believed to
-    have on the network, whatever its status says.
+    have on the network, whatever its status says; `objections` say what of services is not served.
     """
 
     nodes: Mapping[str, NodeView]
@@ -22,6 +34,9 @@ class Snapshot(msgspec.Struct, frozen=True):
     pods: Mapping[PodRef, Pod]
     addresses: Mapping[PodRef, tuple[IPAddress, ...]]
     policies: Mapping[PolicyRef, NetworkPolicy]
+    services: Mapping[ServiceRef, Service] = {}
+    slices: Mapping[SliceRef, EndpointSlice] = {}
+    objections: tuple[Objection, ...] = ()
 
 
 def snapshot(network: Network) -> Snapshot:
@@ -32,6 +47,9 @@ def snapshot(network: Network) -> Snapshot:
         pods=dict(network.pods),
         addresses={ref: network.addresses_of(ref) for ref in network.pods},
         policies=dict(network.policies),
+        services=dict(network.board.services),
+        slices=dict(network.board.slices),
+        objections=tuple(network.board.objections),
     )
 
 
@@ -51,7 +69,8 @@ def world(seen: Snapshot) -> World:
 
 
 def copied(seen: Snapshot) -> Network:
-    """Another network of the same objects, ports and flows, to try changes on.
+    """Another network of the same nodes, pods, ports and policies, to try changes of policies on.
+    It has the same flows, but for those of services, which no policy changes.
 
     Its digests say nothing: they are not needed, and cost more than everything else.
     """

@@ -33,7 +33,7 @@ _CT_VALID = 0x0F
 _CT_TRACKED = 0x20
 _CT_INVALID = 0x10
 
-SYN, ACK = 0x02, 0x10
+SYN, RST, ACK = 0x02, 0x04, 0x10
 """Flags of TCP (RFC 9293, section 3.1)."""
 
 

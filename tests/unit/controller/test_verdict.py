@@ -4,15 +4,16 @@ from ipaddress import ip_address
 
 import msgspec
 import pytest
+from court import Court, held_of
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from policy_carriage import network_of, ports_of
 from policy_objects import namespace, node, peer, pod, policy, port, rule
 from policy_strategies import OUTSIDE, clusters
 
-from ovsnet.controller.inquiry.passage import Held
+from ovsnet.controller.inquiry.cases import case
 from ovsnet.controller.inquiry.questions import Question, QuestionError
-from ovsnet.controller.inquiry.verdict import case, switches, verdict
+from ovsnet.controller.inquiry.verdict import switches, verdict
 from ovsnet.controller.inquiry.world import snapshot
 from ovsnet.controller.openflow.decode import ForeignFlow
 from ovsnet.flows.fields import Field
@@ -21,45 +22,6 @@ from ovsnet.flows.terms import IPV4, destination
 from ovsnet.model import Phase, Protocol
 from ovsnet.names import TUNNEL_OFPORT, Table
 from ovsnet.policy.world import World
-
-
-def held_of(network):
-    """What every node's switch holds when it holds what it should."""
-    return {
-        name: Held(
-            view.node,
-            tuple(network.ledger(name).flows.values()),
-            {p.ofport: p.name for p in view.ports},
-        )
-        for name, view in network.nodes.items()
-    }
-
-
-class Court:
-    """A cluster whose switches hold the right flows until they are meddled with."""
-
-    def __init__(self, world):
-        self.network = network_of(world)
-        self.seen = snapshot(self.network)
-        self.held = held_of(self.network)
-        self.owners = dict(self.network.enforcement.owners())
-
-    def why(self, source, destination, protocol="tcp", port=""):
-        about = case(self.seen, Question(source, destination, protocol, str(port)))
-        held = {name: self.held[name] for name in switches(self.seen, about)}
-        return verdict(self.seen, about, held, self.owners)
-
-    def meddle(self, name, change):
-        """Replace the flows of a node's switch by what `change` makes of each (None: nothing)."""
-        flows = [change(flow) for flow in self.held[name].flows]
-        self.put(name, [flow for flow in flows if flow is not None])
-
-    def put(self, name, flows):
-        self.held[name] = msgspec.structs.replace(self.held[name], flows=tuple(flows))
-
-    def add(self, name, *flows):
-        self.put(name, [*self.held[name].flows, *flows])
-
 
 NODES = [node(1), node(2), node(3)]
 WEB = pod("shop/web", "app=web", host=5, ports=("http=8080",))
@@ -72,8 +34,12 @@ WEB_OUT = policy("shop/web-out", "app=web", egress=[rule([peer("app=db")], [port
 DB_IN = policy("shop/db-in", "app=db", ingress=[rule([peer("app=web")], [port("sql")])])
 
 
+def court_of(world):
+    return Court(network_of(world))
+
+
 def court(*policies, pods=PODS):
-    return Court(World.of(SPACES, pods, NODES, policies))
+    return court_of(World.of(SPACES, pods, NODES, policies))
 
 
 def test_without_policies_everybody_reaches_everybody_in_both_families():
@@ -239,7 +205,7 @@ def test_ends_of_different_families():
     only4 = msgspec.structs.replace(node(3), pod_cidrs=node(3).pod_cidrs[:1])
     four = msgspec.structs.replace(pod("shop/four", node=3), addresses=(ip_address("10.244.3.9"),))
     world = World.of(SPACES, [*PODS, four], [*NODES[:2], only4], ())
-    found = Court(world)
+    found = court_of(world)
     assert [a.family for a in found.why("shop/web", "shop/four", port=80).answers] == ["IPv4"]
     told = found.why("shop/four", "2001:db8::7", port=80)
     assert told.answers == ()
@@ -252,7 +218,7 @@ def test_a_datapath_that_knows_no_ports_of_sctp():
     world = World.of(
         SPACES, PODS, NODES, [policy("shop/in", "app=db", ingress=[rule(None, [sctp])])]
     )
-    kernel, userspace = Court(world), Court(world)
+    kernel, userspace = court_of(world), court_of(world)
     for name, held in userspace.held.items():
         userspace.held[name] = msgspec.structs.replace(held, userspace=True)
     asked = ("shop/web", "shop/db", "sctp", 5432)
@@ -484,7 +450,7 @@ def sessions(draw):
 @given(sessions())
 def test_switches_that_hold_what_they_should_agree_with_every_verdict(drawn):
     world, asked = drawn
-    found = Court(world)
+    found = court_of(world)
     for question in asked:
         try:
             told = found.why(*question)
@@ -504,7 +470,7 @@ def test_a_switch_with_the_flows_of_other_policies_is_found_out(drawn, chance):
     kept = {r: p for r, p in world.policies.items() if chance.random() < 0.5}
     old = msgspec.structs.replace(world, policies=kept)
     assume(kept != world.policies)
-    found, before = Court(world), Court(old)
+    found, before = court_of(world), court_of(old)
     for question in asked:
         try:
             told, told_before = found.why(*question), before.why(*question)

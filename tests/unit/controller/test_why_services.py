@@ -1,0 +1,625 @@
+"""`why`, asked about services: who may take a call, whether policies let it get there, and whether
+the flows of the switches agree. What makes them disagree is found.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import msgspec
+import pytest
+from court import Court
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from policy_objects import namespace, peer, pod, policy, port, rule
+from service_carriage import network_of, pods_of
+from service_objects import endpoint, endpoint_slice, node, service
+from service_strategies import service_calls, service_worlds
+
+from ovsnet.controller.inquiry import services as module
+from ovsnet.controller.inquiry.cases import case
+from ovsnet.controller.inquiry.questions import Question, QuestionError
+from ovsnet.controller.inquiry.verdict import switches
+from ovsnet.flows.fields import Field
+from ovsnet.flows.flow import Flow, Goto, match, term
+from ovsnet.flows.terms import IPV4, destination
+from ovsnet.model import Fault, Protocol
+from ovsnet.names import Table
+from ovsnet.policy.world import World as Cluster
+from ovsnet.services.evaluate import NotAService, Served, evaluate
+from ovsnet.services.world import Whence, World
+
+NODES = [node(1, "east"), node(2, "west"), node(3)]
+SPACES = [namespace("shop"), namespace("bank")]
+WEB = pod("shop/web", "app=web", host=5)
+API = [pod(f"shop/api-{n}", "app=api", node=n, host=6) for n in (1, 2, 3)]
+PODS = [WEB, *API, pod("bank/vault", node=2, host=8)]
+SERVICE = service("shop/api", "http=80@30080", cluster="10.96.0.1 fd00:96::1")
+ONLY4 = service("shop/api", "http=80@30080")
+PARTS = [
+    endpoint_slice("shop/api", ["http=8080"], *(f"10.244.{n}.6" for n in (1, 2, 3))),
+    endpoint_slice("shop/api", ["http=8080"], "fd00:10:244:2::6", name="six"),
+]
+DENY = policy("shop/deny", "app=api", ingress=())
+WEB_ONLY = policy("shop/web-only", "app=api", ingress=[rule([peer("app=web")], [port(8080)])])
+
+
+def court(services=(SERVICE,), parts=PARTS, policies=(), pods=PODS):
+    world = World.of(NODES, services, parts)
+    return Court(network_of(world, Cluster.of(SPACES, pods, NODES, policies)))
+
+
+def with_changes(**changes):
+    """The service with other fields, in a court of its own."""
+    return court([msgspec.structs.replace(SERVICE, **changes)])
+
+
+def endpoints(called):
+    return [each.endpoint for each in called.endpoints]
+
+
+ALL = ["10.244.1.6:8080", "10.244.2.6:8080", "10.244.3.6:8080"]
+
+
+def test_a_service_by_its_name_is_its_cluster_addresses_and_its_only_port():
+    found = court().why("shop/web", "service/shop/api")
+    assert (found.allowed, found.agree, found.remarks) == (True, True, ())
+    assert (found.protocol, found.answers) == ("tcp", ())
+    four, six = found.services
+    assert (four.family, four.source, four.destination, four.port) == (
+        "IPv4", "10.244.1.5", "10.96.0.1", 80,
+    )  # fmt: skip
+    assert (four.service, four.face, four.service_port, four.outcome, four.node) == (
+        "shop/api", "cluster address", "http (80/TCP)", "served", "node-1",
+    )  # fmt: skip
+    assert [(e.endpoint, e.pod, e.node, e.seen) for e in four.endpoints] == [
+        (f"10.244.{n}.6:8080", f"shop/api-{n}", f"node-{n}", "10.244.1.5") for n in (1, 2, 3)
+    ]
+    for each in four.endpoints:
+        assert [(f.packet, f.where, f.right) for f in each.flows.fates] == [
+            ("first packet", f"arrives at {each.pod}", True),
+            ("answer", "arrives at shop/web", True),
+            ("later packet", f"arrives at {each.pod}", True),
+        ]
+    assert endpoints(six) == ["[fd00:10:244:2::6]:8080"]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "number", "face", "at", "relayed"),
+    [
+        ("shop/web", "10.96.0.1", 80, "cluster address", "node-1", False),
+        ("bank/vault", "10.96.0.1", "http", "cluster address", "node-2", False),
+        ("shop/web", "192.0.2.1", 80, "external address", "node-1", False),
+        ("shop/web", "192.0.2.9", 80, "load balancer address", "node-1", False),
+        ("node/node-3", "service/shop/api", "", "cluster address", "node-3", False),
+        ("172.18.0.3", "service/shop/api", "", "cluster address", "node-3", False),
+        ("203.0.113.7", "192.0.2.1", 80, "external address", "node-1", False),
+        ("shop/web", "node/node-1", 30080, "node port", "node-1", False),
+        ("shop/web", "172.18.0.1", 30080, "node port", "node-1", False),
+        ("shop/web", "node/node-2", 30080, "node port", "node-2", True),
+        ("node/node-1", "node/node-1", 30080, "node port", "node-1", False),
+        ("node/node-1", "node/node-2", 30080, "node port", "node-2", True),
+        ("203.0.113.7", "node/node-2", 30080, "node port", "node-2", False),
+        ("203.0.113.7", "172.18.0.2", 30080, "node port", "node-2", False),
+    ],
+)
+def test_every_way_to_call_it(source, target, number, face, at, relayed):
+    found = with_changes(
+        external=(ip_address("192.0.2.1"),), load_balancer=(ip_address("192.0.2.9"),)
+    ).why(source, target, port=number)
+    assert (found.allowed, found.agree) == (True, True), found
+    called = found.services[0]
+    assert (called.face, called.node, called.relayed) == (face, at, relayed)
+    assert endpoints(called) == ALL
+    through = relayed and source == "shop/web"
+    assert [(a.destination, a.port) for a in found.answers][:1] == (
+        [("172.18.0.2", 30080)] if through else []
+    )
+
+
+def test_policies_are_asked_about_the_endpoint():
+    found = court(policies=[DENY, WEB_ONLY])
+    told = found.why("shop/web", "service/shop/api")
+    assert (told.allowed, told.agree) == (True, True)
+    each = told.services[0].endpoints[1]
+    assert each.ingress.rules == ("shop/web-only ingress rule 1",)
+    told = found.why("bank/vault", "service/shop/api")
+    assert (told.allowed, told.agree) == (False, True)
+    each = told.services[0].endpoints[0]
+    assert (each.allowed, each.ingress.isolated_by) == (False, ("shop/deny", "shop/web-only"))
+    assert [(f.packet, f.where) for f in each.flows.fates] == [
+        ("first packet", "is dropped on node-1 in ingress_default"),
+        ("packet of a live connection", "is dropped on node-1 in ingress_default"),
+        ("answer in a live connection", "is dropped on node-1 in ingress_default"),
+    ]
+    owner = each.flows.fates[0].flow.owner
+    assert owner == "pod shop/api-1, isolated for ingress by policy shop/deny, shop/web-only"
+
+
+def test_it_takes_all_endpoints_to_allow_a_call():
+    here = policy("shop/here", "app=api", ingress=[rule([peer("app=nobody")])])
+    told = court(policies=[here]).why("node/node-1", "service/shop/api")
+    assert (told.allowed, told.agree) == (False, True)
+    # A pod and its own node always reach each other; other nodes it takes for nobody it knows.
+    assert [(e.seen, e.allowed) for e in told.services[0].endpoints] == [
+        ("10.244.1.1", True), ("10.244.1.2", False), ("10.244.1.2", False),
+    ]  # fmt: skip
+
+
+def test_a_pod_that_may_not_call_another_node_does_not_reach_its_node_ports():
+    shut = policy("shop/shut", "app=web", egress=())
+    told = court(policies=[shut]).why("shop/web", "node/node-2", port=30080)
+    assert (told.allowed, told.agree) == (False, True)
+    (four, _), (called, _) = told.answers, told.services
+    assert (four.destination, four.egress.allowed) == ("172.18.0.2", False)
+    assert (called.source, called.allowed) == ("172.18.0.1", True)
+
+
+def test_a_pod_that_reaches_itself_sees_its_node():
+    told = court(policies=[DENY]).why("shop/api-1", "service/shop/api")
+    first, second, _ = told.services[0].endpoints
+    assert (first.pod, first.seen, first.allowed) == ("shop/api-1", "10.244.1.2", True)
+    assert (second.seen, second.allowed) == ("10.244.1.6", False)
+    assert told.agree
+
+
+@pytest.mark.parametrize(
+    ("parts", "changes", "question", "outcome", "reason"),
+    [
+        ([], {}, ("shop/web", "service/shop/api"), "refused", "no endpoint that could answer"),
+        (PARTS, {}, ("shop/web", "10.96.0.1", "tcp", 81), "refused", "has no such port"),
+        (PARTS, {}, ("shop/web", "10.96.0.1", "udp", 80), "refused", "has no such port"),
+        (PARTS, {}, ("shop/web", "10.96.0.1", "icmp"), "refused", "has no such port"),
+        (PARTS, {}, ("node/node-2", "fd00:96::1", "icmp"), "refused", "has no such port"),
+        ([], {}, ("203.0.113.7", "node/node-2", "tcp", 30080), "refused", "no endpoint"),
+        (
+            PARTS[:1],
+            {"sources": ()},
+            ("shop/web", "192.0.2.9", "tcp", 80),
+            "dropped",
+            "source ranges do not have the client's address",
+        ),
+        (
+            [endpoint_slice("shop/api", ["http=8080"], "10.244.1.6")],
+            {"internal_local": True},
+            ("bank/vault", "service/shop/api"),
+            "dropped",
+            "only endpoints on the node may answer, and it has none",
+        ),
+    ],
+)
+def test_calls_that_reach_nobody(parts, changes, question, outcome, reason):
+    changed = msgspec.structs.replace(SERVICE, load_balancer=(ip_address("192.0.2.9"),), **changes)
+    told = court([changed], parts).why(*question)
+    assert (told.allowed, told.agree) == (False, True), told
+    called = told.services[0]
+    assert called.outcome == outcome
+    assert reason in called.reason
+    first = called.flows.fates[0]
+    if outcome == "dropped":
+        assert first.where.startswith(f"is dropped on {called.node} in ")
+        assert first.flow.owner in ("service shop/api", "node node-2")
+    else:
+        assert [f.packet for f in called.flows.fates] == ["first packet", "refusal"]
+
+
+@pytest.mark.parametrize(("at", "status"), [("node-1", 200), ("node-3", 503)])
+def test_health_checks_are_answered_by_the_agent(at, status):
+    changed = msgspec.structs.replace(SERVICE, external_local=True, health_check=30999)
+    told = court([changed], [endpoint_slice("shop/api", ["http=8080"], "10.244.1.6")]).why(
+        "203.0.113.7", f"node/{at}", port=30999
+    )
+    assert (told.allowed, told.agree) == (True, True), told
+    called = told.services[0]
+    assert (called.outcome, called.status, called.node) == ("health check", status, at)
+    assert called.flows.fates[1].where == "arrives at 203.0.113.7"
+
+
+def test_somebody_outside_comes_in_where_there_is_an_endpoint():
+    changed = msgspec.structs.replace(
+        SERVICE, external_local=True, external=(ip_address("192.0.2.1"),)
+    )
+    told = court([changed], [endpoint_slice("shop/api", ["http=8080"], "10.244.3.6")]).why(
+        "203.0.113.7", "192.0.2.1", port=80
+    )
+    assert (told.allowed, told.agree) == (True, True)
+    assert [(c.node, endpoints(c)) for c in told.services] == [("node-3", ["10.244.3.6:8080"])]
+    assert told.services[0].endpoints[0].seen == "203.0.113.7"
+    assert "203.0.113.7 may come in by any node: here it is node-3" in told.remarks
+
+
+def test_hints_and_traffic_policies_decide_by_the_client_s_node():
+    hinted = endpoint_slice(
+        "shop/api",
+        ["http=8080"],
+        endpoint("10.244.1.6", zones="east"),
+        endpoint("10.244.2.6", zones="west"),
+        endpoint("10.244.3.6", zones="west"),
+    )
+    found = court(parts=[hinted])
+    assert endpoints(found.why("shop/web", "service/shop/api").services[0]) == ALL[:1]
+    assert endpoints(found.why("bank/vault", "service/shop/api").services[0]) == ALL[1:]
+    assert endpoints(found.why("node/node-3", "service/shop/api").services[0]) == ALL
+    local = with_changes(internal_local=True)
+    assert endpoints(local.why("shop/web", "service/shop/api").services[0]) == ALL[:1]
+
+
+def test_clients_that_keep_their_endpoint():
+    told = with_changes(affinity=60).why("shop/web", "service/shop/api")
+    assert told.agree
+    assert told.services[0].affinity == 60
+
+
+def test_endpoints_that_are_no_pods():
+    hosts = endpoint_slice("shop/api", ["http=8080"], "172.18.0.1", "172.18.0.2", "203.0.113.80")
+    for source in ("shop/web", "node/node-1", "203.0.113.7"):
+        target = "service/shop/api" if source != "203.0.113.7" else "node/node-1"
+        told = court([ONLY4], [hosts]).why(source, target, "", "" if "/" in source else 30080)
+        assert (told.allowed, told.agree) == (True, True), told
+        assert [(e.pod, e.node) for e in told.services[0].endpoints] == [
+            ("", "node-1"), ("", "node-2"), ("", ""),
+        ]  # fmt: skip
+
+
+def test_an_endpoint_that_no_pod_has():
+    part = endpoint_slice("shop/api", ["http=8080"], "10.244.2.77")
+    told = court([ONLY4], [part]).why("shop/web", "service/shop/api")
+    assert (told.allowed, told.agree) == (True, False)
+    assert told.services[0].endpoints[0].flows.problem == (
+        "10.244.2.77 is of the pod range of node-2, and no pod has it"
+    )
+
+
+# --- what is asked ---
+
+MANY = service("shop/many", "http=80", "dns=53/UDP", "dns-tcp=53", "7070", cluster="10.96.0.7")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "number", "expected"),
+    [
+        ("", "dns", ("udp", 53)),
+        ("udp", "", ("udp", 53)),
+        ("udp", "53", ("udp", 53)),
+        ("tcp", "53", ("tcp", 53)),
+        ("", "7070", ("tcp", 7070)),
+        ("", "9", ("tcp", 9)),
+        ("udp", "9", ("udp", 9)),
+        ("icmp", "", ("icmp", None)),
+    ],
+)
+def test_which_port_is_meant(protocol, number, expected):
+    about = case(
+        court([MANY], []).seen, Question("shop/web", "service/shop/many", protocol, number)
+    )
+    assert (about.protocol, about.calls[0].call.port) == expected
+
+
+@pytest.mark.parametrize(
+    ("question", "words"),
+    [
+        (("shop/web", "service/shop/many", "", ""), "more than one port: say which one"),
+        (("shop/web", "service/shop/many", "tcp", ""), "more than one tcp port: say which one"),
+        (("shop/web", "service/shop/many", "", "53"), "more than one port 53: say which one"),
+        (
+            ("shop/web", "10.96.0.7", "", ""),
+            "http=80/TCP, dns=53/UDP, dns-tcp=53/TCP, 7070=7070/TCP",
+        ),
+        (("shop/web", "service/shop/many", "sctp", ""), "has no sctp port: say which one"),
+        (("shop/web", "service/shop/many", "udp", "http"), "has no udp port http"),
+        (("shop/web", "service/shop/many", "icmp", "8"), "ICMP has no ports"),
+        (("shop/web", "service/shop/many", "tcp", "65536"), "expected a number from 1 to 65535"),
+        (("shop/web", "service/shop/mani", "", "80"), "did you mean service/shop/many?"),
+        (("shop/web", "service/bank/many", "", "80"), "did you mean service/shop/many?"),
+        (("shop/web", "many", "", "80"), "did you mean service/shop/many?"),
+        (("service/shop/many", "shop/web", "", "80"), "service/shop/many calls nobody"),
+        (("10.96.0.7", "shop/web", "", "80"), "10.96.0.7 calls nobody"),
+        (("node/node-1", "node/node-2", "", "30079"), "no policy is about them"),
+        (("node/node-1", "node/node-1", "", "80"), "no policy is about them"),
+    ],
+)
+def test_questions_that_make_no_sense(question, words):
+    with pytest.raises(QuestionError) as raised:
+        court([MANY], []).why(*question)
+    assert words in str(raised.value)
+
+
+def test_a_pod_of_a_namespace_named_service():
+    odd = pod("service/web", host=9)
+    told = court(pods=[*PODS, odd], policies=[]).why("shop/web", "service/web", port=80)
+    assert [a.destination for a in told.answers] == ["10.244.1.9", "fd00:10:244:1::9"]
+
+
+def test_a_headless_service_is_left_to_names():
+    bare = msgspec.structs.replace(SERVICE, addresses=(), families=(4,))
+    told = court([bare]).why("shop/web", "service/shop/api", port=80)
+    assert (told.allowed, told.agree, told.services) == (None, False, ())
+    assert "has no address: names stand for its endpoints" in told.remarks[0]
+
+
+def test_what_is_wrong_with_a_service_is_told():
+    older = service("bank/api", "http=80", cluster="10.96.0.1", created="2025-01-01T00:00:00Z")
+    faulty = msgspec.structs.replace(
+        PARTS[0], faults=(Fault("endpoints[3].addresses[0]", "127.0.0.1: it is loopback"),)
+    )
+    told = court([SERVICE, older], [faulty]).why("shop/web", "service/shop/api")
+    four = told.services[0]
+    assert (four.service, four.outcome) == ("bank/api", "refused")
+    assert told.remarks == (
+        "service shop/api: spec.clusterIPs: 10.96.0.1, TCP port 80: service bank/api has it",
+        "service shop/api, slice shop/api-a: endpoints[3].addresses[0]: 127.0.0.1: it is loopback",
+    )
+    assert told.agree
+
+
+def test_a_cluster_address_that_is_refused_is_for_no_service():
+    within = msgspec.structs.replace(SERVICE, addresses=(ip_address("10.244.1.77"),), families=(4,))
+    told = court([within]).why("shop/web", "service/shop/api")
+    assert told.services == ()
+    assert "it is in a node's pod range" in told.remarks[-1]
+
+
+# --- switches that are not asked, or do not answer ---
+
+
+def test_of_many_endpoints_the_switches_of_a_few_nodes_are_asked(monkeypatch):
+    monkeypatch.setattr(module, "_MOST_NODES", 1)
+    found = court()
+    about = case(found.seen, Question("shop/web", "service/shop/api"))
+    assert switches(found.seen, about) == {"node-1", "node-2"}
+    told = found.why("shop/web", "service/shop/api")
+    assert [e.flows and e.flows.agree for e in told.services[0].endpoints] == [True, True, None]
+    assert (told.allowed, told.agree) == (True, True)
+    found.meddle("node-1", lambda f: None if f.table is Table.ENDPOINT and _to(f, 3) else f)
+    assert not found.why("shop/web", "service/shop/api").agree, (
+        "the choice is looked at all the same"
+    )
+
+
+def test_packets_are_carried_to_a_few_endpoints(monkeypatch):
+    monkeypatch.setattr(module, "_MOST_TRIED", 2)
+    told = court().why("shop/web", "service/shop/api")
+    assert [e.flows is not None for e in told.services[0].endpoints] == [True, True, False]
+    assert told.agree
+
+
+def test_switches_that_are_away():
+    found = court()
+    found.held["node-2"] = "its switch is not connected"
+    told = found.why("shop/web", "service/shop/api")
+    assert (told.allowed, told.agree) == (True, False)
+    assert [e.flows.agree for e in told.services[0].endpoints] == [True, None, True]
+    assert told.services[0].endpoints[1].flows.problem == "node-2: its switch is not connected"
+    told = found.why("bank/vault", "service/shop/api")
+    assert told.services[0].flows.problem == "node-2: its switch is not connected"
+    assert (told.allowed, told.agree) == (True, False)
+
+
+def test_a_datapath_that_knows_no_ports_of_sctp():
+    signal = service("shop/api", "signal=2905/SCTP")
+    part = endpoint_slice("shop/api", ["signal=2905/SCTP"], "10.244.2.6")
+    found = court([signal], [part])
+    told = found.why("shop/web", "service/shop/api")
+    assert (told.protocol, told.allowed, told.agree) == ("sctp", True, True)
+    found.held["node-1"] = msgspec.structs.replace(found.held["node-1"], userspace=True)
+    told = found.why("shop/web", "service/shop/api")
+    assert (told.allowed, told.agree) == (True, False)
+    assert "does not know the ports of SCTP" in told.services[0].flows.problem
+
+
+# --- switches that do not hold what they should ---
+
+
+def _to(flow, number):
+    """Whether a flow translates to the endpoint on a node."""
+    return any(f"nat(dst=10.244.{number}.6" in str(a) or _nat(a) == number for a in flow.actions)
+
+
+def _nat(action):
+    nat = getattr(action, "nat", None)
+    return nat.address >> 8 & 0xFF if nat is not None and nat.address else None
+
+
+def test_an_endpoint_that_no_flow_leads_to_is_found():
+    found = court()
+    found.meddle("node-1", lambda f: None if f.table is Table.ENDPOINT and _to(f, 2) else f)
+    told = found.why("shop/web", "service/shop/api")
+    assert (told.allowed, told.agree) == (True, False)
+    called = told.services[0]
+    assert called.flows.problem == "the first packet may be led to no endpoint"
+    assert called.flows.fates[0].flow.table == "endpoint"
+    assert [e.flows.agree for e in called.endpoints] == [True, False, True]
+    assert called.endpoints[1].flows.problem == "no flow leads to it"
+    assert found.why("bank/vault", "service/shop/api").agree
+
+
+def test_a_slot_that_no_flow_takes_is_found():
+    found = court()
+    spread = [f for f in found.held["node-1"].flows if f.table is Table.SPREAD and f.match]
+    narrowest = max(spread, key=lambda f: f.match[0].mask)
+    found.meddle("node-1", lambda f: None if f == narrowest else f)
+    told = found.why("shop/web", "service/shop/api")
+    assert told.services[0].flows.problem == "the first packet may be led to no endpoint"
+    assert told.services[0].flows.fates[0].flow.table == "spread"
+
+
+def test_an_endpoint_that_is_gone_from_the_service_is_found():
+    part = endpoint_slice("shop/api", ["http=8080"], "10.244.1.6")
+    before, found = court([ONLY4]), court([ONLY4], [part])
+    found.held["node-1"] = before.held["node-1"]
+    told = found.why("shop/web", "service/shop/api")
+    assert (told.allowed, told.agree) == (True, False)
+    assert told.services[0].flows.problem == "the first packet may be led to 10.244.2.6:8080"
+    flow = told.services[0].flows.fates[0].flow
+    assert flow.owner == "service shop/api"
+    assert "for the endpoints of shop/api, port http" in flow.packets
+
+
+def test_an_answer_that_is_not_translated_back_is_found():
+    found = court()
+    found.meddle("node-1", lambda f: None if f.table is Table.ANSWER and f.match else f)
+    told = found.why("shop/web", "service/shop/api")
+    assert (told.allowed, told.agree) == (True, False)
+    flows = told.services[0].endpoints[1].flows
+    assert flows.problem == (
+        "policies allow it, and the answer arrives at shop/web, from 10.244.2.6:8080 to "
+        "10.244.1.5:40000"
+    )
+
+
+def test_an_answer_that_does_not_come_back_is_found():
+    found = court()
+    lost = match(*destination(ip_address("10.244.1.5")), term(Field.IN_PORT, 2))
+    found.add("node-1", Flow(Table.ROUTE, 999, lost))
+    told = found.why("shop/web", "service/shop/api")
+    assert [e.flows.agree for e in told.services[0].endpoints] == [True, False, False]
+    assert told.services[0].endpoints[1].flows.problem == (
+        "policies allow it, and the answer is dropped on node-1 in route"
+    )
+
+
+def test_a_refusal_that_is_none_is_found():
+    found = court(parts=[])
+    found.meddle("node-1", lambda f: None if f.table is Table.ROUTE and f.priority == 300 else f)
+    told = found.why("shop/web", "service/shop/api")
+    assert told.agree is False
+    assert told.services[0].flows.problem == (
+        "it is to be refused, and the first packet arrives at the node of node-1, and is not to be "
+        "refused there"
+    )
+
+
+def test_a_refusal_that_does_not_come_back_is_found():
+    found = court(parts=[])
+    lost = match(*destination(ip_address("10.244.1.5")))
+    found.add("node-1", Flow(Table.ROUTE, 999, lost))
+    told = found.why("shop/web", "service/shop/api")
+    assert told.services[0].flows.problem == (
+        "it is to be refused, and the refusal is dropped on node-1 in route"
+    )
+
+
+def test_a_service_that_lets_pass_whom_it_should_not_is_found():
+    balancer = msgspec.structs.replace(SERVICE, load_balancer=(ip_address("192.0.2.9"),))
+    few = msgspec.structs.replace(balancer, sources=())
+    before, found = court([balancer]), court([few])
+    found.held["node-1"] = before.held["node-1"]
+    told = found.why("shop/web", "192.0.2.9", port=80)
+    assert (told.allowed, told.agree) == (False, False)
+    assert told.services[0].flows.problem.startswith(
+        "the service drops it on node-1, and the first packet arrives at port api-1-"
+    )
+
+
+def test_an_isolation_that_is_missing_behind_a_service_is_found():
+    found = court(policies=[DENY])
+    found.meddle("node-2", lambda f: None if f.table is Table.INGRESS_ISOLATION and f.match else f)
+    told = found.why("shop/web", "service/shop/api")
+    assert [e.flows.agree for e in told.services[0].endpoints] == [True, False, True]
+    assert told.services[0].endpoints[1].flows.problem == (
+        "ingress policies deny it on node-2, and the first packet arrives at shop/api-2"
+    )
+
+
+def test_only_live_connections_pass_behind_a_service():
+    found = court(policies=[DENY])
+    known = term(Field.CT_STATE, 0x22, 0x22)
+    onward = Flow(Table.INGRESS_ISOLATION, 999, match(known), (Goto(Table.COMMIT),))
+    for name in ("node-1", "node-2"):
+        found.add(name, onward)
+    told = found.why("shop/web", "service/shop/api")
+    flows = told.services[0].endpoints[1].flows
+    assert [(f.packet, f.right) for f in flows.fates] == [
+        ("first packet", True),
+        ("packet of a live connection", False),
+        ("answer in a live connection", False),
+    ]
+
+
+def test_flows_that_cannot_be_followed():
+    found = court()
+    found.add("node-1", Flow(Table.SOURCE_NAT, 999, (), (Goto(Table.CONNTRACK),)))
+    found.add("node-1", Flow(Table.SOURCE_NAT, 999, match(IPV4)))
+    told = found.why("shop/web", "service/shop/api")
+    assert [e.flows.agree for e in told.services[0].endpoints] == [None] * 3
+    assert "holds flows in source_nat of which any may take the packet" in (
+        told.services[0].endpoints[0].flows.problem
+    )
+
+
+# --- whatever services there are ---
+
+
+def question(call):
+    """A call as somebody would ask about it."""
+    sort = call.client.whence
+    source = str(call.client.address)
+    if sort is Whence.NODE:
+        source = f"node/{call.client.node}"
+    protocol = "icmp" if call.protocol is None else call.protocol.lower()
+    return source, str(call.destination), protocol, call.port or ""
+
+
+@st.composite
+def sessions(draw):
+    world = draw(service_worlds())
+    return world, draw(st.lists(service_calls(world), min_size=1, max_size=4))
+
+
+def court_of(world):
+    return Court(network_of(world, Cluster.of(SPACES, pods_of(world), world.nodes.values())))
+
+
+@settings(max_examples=150, deadline=None)
+@given(sessions())
+def test_switches_that_hold_what_they_should_agree_with_every_outcome(drawn):
+    world, asked = drawn
+    found = court_of(world)
+    for call in asked:
+        try:
+            told = found.why(*question(call))
+        except QuestionError:
+            continue
+        for each in (*told.services, *told.answers):
+            trouble = _trouble(each)
+            assert not trouble, (call, trouble, told)
+
+
+def _trouble(each):
+    """Why the flows do not agree; but nobody knows what becomes of calls of pods that are not
+    there.
+    """
+    every = [each.flows, *(e.flows for e in getattr(each, "endpoints", ()) if e.flows)]
+    told = [flows.problem for flows in every if not flows.agree]
+    return [problem for problem in told if "no pod has it" not in problem]
+
+
+@settings(max_examples=150, deadline=None)
+@given(sessions(), st.randoms(use_true_random=False))
+def test_switches_with_the_flows_of_other_services_are_found_out(drawn, chance):
+    world, asked = drawn
+    kept = {ref: s for ref, s in world.services.items() if chance.random() < 0.7}
+    parts = {ref: s for ref, s in world.slices.items() if chance.random() < 0.7}
+    old = World(world.nodes, kept, parts)
+    assume(old != world)
+    found, before = court_of(world), court_of(old)
+    for call in asked:
+        now, then = evaluate(world, call), evaluate(old, call)
+        if call.client.whence is not Whence.POD or isinstance(now, NotAService):
+            continue
+        if _kind(now) == _kind(then) or call.protocol is Protocol.SCTP:
+            continue
+        mixed = Court.__new__(Court)
+        mixed.__dict__ |= found.__dict__ | {"held": before.held}
+        try:
+            told = mixed.why(*question(call))
+        except QuestionError:
+            continue
+        assert not told.agree, (call, now, then, told)
+
+
+def _kind(outcome):
+    """What of an outcome is to be seen of flows."""
+    if isinstance(outcome, Served):
+        return outcome.endpoints
+    return type(outcome)
