@@ -432,7 +432,8 @@ def packets(draw, world=NARROW):
     kind = draw(st.sampled_from(KINDS[1:]))
     values = {term.field: term.value for term in kind.terms}
     for field in (*ETHERNET, *kind.fields):
-        if field in (F.IP_FRAG, *values):
+        # Open vSwitch 3.1 writes the two together, and 0 where nobody has looked at one of them.
+        if field in (F.IP_FRAG, F.ND_RESERVED, F.ND_OPTIONS_TYPE, *values):
             continue
         values[field] = draw(world.value(field))
     if kind.is_ip and draw(st.integers(0, 5)) == 0:

@@ -18,6 +18,7 @@ from ofproto_trace import UNSEEN, Sent, carry_out, flow_words, read_trace
 from ovsnet.flows.fields import CtState, Field
 from ovsnet.flows.flow import Conjunction, Ct, Flow, Goto, Match, Output, SetField, Term, match
 from ovsnet.flows.simulator import Foreseen, GroupEntry, GroupKind, Packet, Pass, Switch
+from ovsnet.flows.simulator.switch import MAX_PASSES
 from ovsnet.flows.text import parse_actions, print_flow
 
 F = Field
@@ -27,8 +28,24 @@ BUCKETS = (
     "output:4,dec_ttl",
     'resubmit(,"spoof_guard"),output:5',
 )
-GROUP_ENTRIES = {
-    g: GroupEntry(GroupKind.ALL, tuple(parse_actions(b, {}) for b in BUCKETS)) for g in GROUPS
+SELECTING = GROUPS[-1]
+CHOICES = tuple(
+    f"set_field:{number}->reg3,move:NXM_NX_DP_HASH[4..7]->NXM_NX_REG4[0..3],{then}"
+    for number, then in enumerate(("output:4", 'resubmit(,"spoof_guard")', "output:5") * 4)
+)
+SELECT_GROUP = f"group_id={SELECTING},type=select,selection_method=dp_hash," + ",".join(
+    f"bucket=bucket_id:{number},weight:100,actions={choice}"
+    for number, choice in enumerate(CHOICES)
+)
+"""A group that takes one of a number of buckets that is no power of two."""
+
+
+def _entry(kind: GroupKind, buckets: tuple[str, ...]) -> GroupEntry:
+    return GroupEntry(kind, tuple(parse_actions(bucket, {}) for bucket in buckets))
+
+
+GROUP_ENTRIES = {g: _entry(GroupKind.ALL, BUCKETS) for g in GROUPS} | {
+    SELECTING: _entry(GroupKind.SELECT, CHOICES)
 }
 CT_STATES = tuple(
     CtState.TRK | state
@@ -88,10 +105,10 @@ class Pool:
             msgspec.structs.replace(flow, cookie=number)
             for number, flow in enumerate(keyed.values(), 1)
         )
-        return Scenario(
-            numbered,
-            tuple((packet, tuple(draw.choices(CT_STATES, k=3))) for packet in chosen_packets),
-        )
+        states = [tuple(draw.choices(CT_STATES, k=3)) for _ in chosen_packets]
+        # The trace of a packet without a hash ends where it gets one.
+        hashed = [p.replace({F.DP_HASH: draw.randint(1, 0xFFFFFFFF)}) for p in chosen_packets]
+        return Scenario(numbered, tuple(zip(hashed, states, strict=True)))
 
     def _conjunctions(self, draw: random.Random, table, near: Sequence[Flow]) -> list[Flow]:
         """Two conjunctions with overlapping clauses, and plain flows with the same matches."""
@@ -179,10 +196,10 @@ def disagreement(
     real: FlowSwitch, switch: Switch, ports: dict[int, int], packet: Packet, states: tuple[int, ...]
 ) -> str | None:
     """What the simulator says other than ofproto/trace; None if they agree, or if the flows leave
-    the outcome undefined.
+    the outcome undefined, or lead the packet through the tracker for ever, and the trace with it.
     """
     trace = switch.trace(packet, Foreseen(states))
-    if trace.rivals:
+    if trace.rivals or len(trace.passes) == MAX_PASSES:
         return None
     text = real.trace(flow_words(packet), [_state_words(state) for state in states])
     for number, (section, one) in enumerate(zip(read_trace(text), trace.passes, strict=False)):

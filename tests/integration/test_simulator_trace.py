@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from flow_switch import flow_switch
 from ofproto_trace import flow_words
-from trace_agreement import BUCKETS, disagreement, pool, simulated, smallest
+from trace_agreement import BUCKETS, SELECT_GROUP, disagreement, pool, simulated, smallest
 
 from ovsnet.flows.channel import Overlay
 from ovsnet.flows.fields import CtState, Field
@@ -27,7 +27,7 @@ from ovsnet.flows.pod import Endpoint, pod_block
 from ovsnet.flows.simulator import Foreseen, arp, echo, icmp, solicitation, tcp, udp
 from ovsnet.flows.text import print_flow
 from ovsnet.model import Node, PodRef
-from ovsnet.names import ROUTER_MAC, Table, host_mac, link_local, pod_mac
+from ovsnet.names import BRIDGE, ROUTER_MAC, Table, host_mac, link_local, pod_mac
 
 SCENARIOS = int(os.environ.get("OVSNET_TEST_SCENARIOS", "80"))
 
@@ -37,6 +37,7 @@ def switch():
     with flow_switch("trace") as made:
         made.add_underlay()
         made.add_groups(",".join(f"bucket=actions={bucket}" for bucket in BUCKETS))
+        made.ovs.ofctl("mod-group", BRIDGE, SELECT_GROUP)
         yield made
 
 
