@@ -141,10 +141,14 @@ class Called(msgspec.Struct, frozen=True):
     endpoints: tuple[Possible, ...] = ()
 
     @property
+    def every_flows(self) -> tuple[Flows, ...]:
+        """What the flows do to the call, and at each of the endpoints that were tried."""
+        return self.flows, *(each.flows for each in self.endpoints if each.flows is not None)
+
+    @property
     def agree(self) -> bool:
         """Whether the flows agree, as far as they were asked."""
-        tried = [each.flows for each in self.endpoints if each.flows is not None]
-        return all(flows.agree for flows in (self.flows, *tried))
+        return all(flows.agree for flows in self.every_flows)
 
 
 class Why(msgspec.Struct, frozen=True):

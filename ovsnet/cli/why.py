@@ -1,22 +1,23 @@
-"""`ovsnet why`: may one end reach another, by which policies, and do the switches agree."""
+"""`ovsnet why`: may one end reach another, by which policies and services, and do the switches
+agree.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import click
 
 from ovsnet.cli import controller
+from ovsnet.cli.called import called_lines
+from ovsnet.cli.fates import decided_lines, flows_lines
 from ovsnet.controller.inquiry.questions import PROTOCOLS
-from ovsnet.controller.inquiry.why import Answer, Decided, Fate, Flows, Reading, Why, read_why
+from ovsnet.controller.inquiry.why import Answer, Why, read_why
 
 NO_AGREEMENT = 1
 _SECONDS = 60.0
-_LABEL = 9
-_INDENT = " " * 4
-_HANGING = _INDENT + " " * _LABEL
 
 
 @click.command()
@@ -27,13 +28,13 @@ _HANGING = _INDENT + " " * _LABEL
     metavar="PORT",
     default="",
     help="The destination's port: a number, or the name that it declares for it. "
-    "[default: every port that it declares]",
+    "[default: every port that it declares; a service's only one]",
 )
 @click.option(
     "--protocol",
     type=click.Choice(list(PROTOCOLS), case_sensitive=False),
-    default="tcp",
-    show_default=True,
+    default=None,
+    help="[default: that of the service's port, else tcp]",
 )
 @click.argument("source", metavar="SRC")
 @click.argument("destination", metavar="DST")
@@ -41,24 +42,28 @@ def why(
     controller_url: str | None,
     as_json: bool,
     port: str,
-    protocol: str,
+    protocol: str | None,
     source: str,
     destination: str,
 ) -> None:
     """Say whether one end may reach another, and why.
 
-    SRC and DST are NAMESPACE/POD, node/NAME or an IP address. For each address family that both
-    have it says what the network policies of either end decide: all rules that allow the
-    connection, or all policies that isolate the pod if none does. Then it carries packets of the
-    connection through the flows that the switches hold at this moment, and says whether these do
-    what the policies say.
+    SRC and DST are NAMESPACE/POD, node/NAME or an IP address; DST may be service/NAMESPACE/NAME.
+    For each address family that both have it says what the network policies of either end decide:
+    all rules that allow the connection, or all policies that isolate the pod if none does. Then it
+    carries packets of the connection through the flows that the switches hold at this moment, and
+    says whether these do what the policies say.
+
+    Of a call that a service takes, by whatever address or node port, it says which endpoints may
+    get it from there, or why nobody does; and the same as above for each of them.
 
     Exit status: 0 the flows agree, be it allowed or denied (--json says which, in `allowed`); 1
     they do not, or nobody can tell; 2 an end is not known, or wrong usage; 3 the controller cannot
     be reached.
     """
     target = controller.locate(controller_url)
-    query = {"source": source, "destination": destination, "protocol": protocol, "port": port}
+    query = {"source": source, "destination": destination, "port": port}
+    query |= {"protocol": protocol} if protocol else {}
     body = controller.fetch(target, f"/why?{urlencode(query)}", _SECONDS)
     try:
         document = read_why(body)
@@ -83,17 +88,23 @@ def lines(document: Why) -> Iterator[str]:
     for answer in document.answers:
         yield ""
         yield from _answer(answer)
+    for called in document.services:
+        yield ""
+        yield from called_lines(called)
     yield ""
     yield _conclusion(document)
 
 
 def _conclusion(document: Why) -> str:
-    if not document.answers:
+    if not document.answers and not document.services:
         return click.style("there is nothing to decide: see the notes", fg="red")
     if document.agree:
         return "the flows of the switches agree"
-    if any(answer.flows.agree is False for answer in document.answers):
-        text = "THE FLOWS OF THE SWITCHES DO NOT DO WHAT THE POLICIES SAY"
+    every = [answer.flows for answer in document.answers]
+    every += (flows for called in document.services for flows in called.every_flows)
+    if any(flows.agree is False for flows in every):
+        who = "POLICIES AND SERVICES SAY" if document.services else "POLICIES SAY"
+        text = f"THE FLOWS OF THE SWITCHES DO NOT DO WHAT THE {who}"
         return click.style(text, fg="red", bold=True)
     return click.style("whether the flows of the switches agree cannot be told", fg="red")
 
@@ -104,55 +115,6 @@ def _answer(answer: Answer) -> Iterator[str]:
         click.style("allowed", fg="green") if answer.allowed else click.style("denied", fg="yellow")
     )
     yield f"{answer.family}, {answer.source} to {answer.destination}{port}: {verdict}"
-    yield from _decided("egress", answer.egress)
-    yield from _decided("ingress", answer.ingress)
-    yield from _flows(answer.flows)
-
-
-def _labelled(label: str, text: str) -> str:
-    return f"{_INDENT}{label:<{_LABEL}}{text}"
-
-
-def _decided(label: str, decided: Decided) -> Iterator[str]:
-    verdict = "allowed" if decided.allowed else "denied"
-    yield _labelled(label, f"{verdict}: {decided.reason}")
-    yield from (f"{_HANGING}by {rule}" for rule in decided.rules)
-    if not decided.allowed:
-        yield f"{_HANGING}isolated by {', '.join(decided.isolated_by)}"
-
-
-def _flows(flows: Flows) -> Iterator[str]:
-    if flows.agree is None:
-        yield _labelled("flows", click.style(f"unknown: {flows.problem}", fg="red"))
-    elif not flows.agree:
-        yield _labelled("flows", click.style(f"DISAGREE: {flows.problem}", fg="red", bold=True))
-    elif not flows.fates:
-        yield _labelled("flows", "agree: none is on the way")
-    elif all(fate.arrives for fate in flows.fates):
-        yield _labelled("flows", "agree: its packets arrive, and the answers")
-    else:
-        yield _labelled("flows", f"agree: it {flows.fates[0].where}")
-        yield from _reading(flows.fates[0].flow)
-    if not flows.agree:
-        yield from _fates(flows.fates)
-
-
-def _fates(fates: Iterable[Fate]) -> Iterator[str]:
-    shown: Reading | None = None
-    for fate in fates:
-        mark = "" if fate.right else click.style(" (wrong)", fg="red")
-        yield f"{_HANGING}the {fate.packet} {fate.where}{mark}"
-        if not fate.right and fate.flow != shown:
-            shown = fate.flow
-            yield from _reading(shown)
-
-
-def _reading(flow: Reading | None) -> Iterator[str]:
-    if flow is None:
-        return
-    indent = _HANGING + _INDENT
-    yield f"{_HANGING}by this flow of {flow.node}, table {flow.table}:"
-    yield f"{indent}{flow.flow}"
-    yield f"{indent}owner  {flow.owner}"
-    yield f"{indent}takes  {flow.packets}"
-    yield f"{indent}does   {flow.outcome}"
+    yield from decided_lines("egress", answer.egress)
+    yield from decided_lines("ingress", answer.ingress)
+    yield from flows_lines(answer.flows)
