@@ -9,8 +9,20 @@ import pytest
 from fake_switch import FakeSwitch
 from policy_carriage import ports_of
 from policy_objects import namespace, node, peer, pod, policy, port, rule
+from service_objects import endpoint_slice, service
 
-from ovsnet.api import KINDS, NAMESPACE, NODE, POD, Changed, Deleted, Synced
+from ovsnet.api import (
+    ENDPOINT_SLICE,
+    KINDS,
+    NAMESPACE,
+    NETWORK_POLICY,
+    NODE,
+    POD,
+    SERVICE,
+    Changed,
+    Deleted,
+    Synced,
+)
 from ovsnet.controller.brain import Brain
 from ovsnet.controller.inquiry.desk import Inquiry
 from ovsnet.controller.inquiry.questions import Proposal, Question, QuestionError, UnableError
@@ -21,13 +33,15 @@ from ovsnet.controller.openflow import encode
 from ovsnet.controller.openflow.events import Disconnected
 from ovsnet.controller.session import Timing
 from ovsnet.controller.switchboard import Switchboard
-from ovsnet.model import Protocol
+from ovsnet.model import NetworkPolicy, Protocol
 from ovsnet.names import Table
 from ovsnet.policy.world import World
 
 WEB = pod("shop/web", "app=web", host=5)
 DB = pod("shop/db", "app=db", node=2, host=6)
 WORLD = World.of([namespace("shop")], [WEB, DB], [node(1), node(2)])
+API = service("shop/api", "sql=80", load_balancer="192.0.2.9", sources="198.51.100.0/24")
+PART = endpoint_slice("shop/api", ["sql=5432"], "10.244.1.5", "10.244.2.6")
 DENY = policy("shop/deny", ingress=())
 OPEN = policy("shop/open", "app=db", ingress=[rule([peer("app=web")], [port(5432)])])
 ASKED = Question("shop/web", "shop/db", port="5432")
@@ -81,17 +95,17 @@ class Stage:
     def by_connection(self, connection: int) -> FakeSwitch:
         return next(s for s in self.switches.values() if s.connection == connection)
 
-    def begin(self, *policies: object) -> None:
+    def begin(self, *policies: NetworkPolicy) -> None:
         objects = {
             NODE: WORLD.nodes,
             POD: WORLD.pods,
             NAMESPACE: WORLD.namespaces,
+            NETWORK_POLICY: {policy.ref: policy for policy in policies},
+            SERVICE: {API.ref: API},
+            ENDPOINT_SLICE: {PART.ref: PART},
         }
         for kind in KINDS:
-            known = objects.get(kind)
-            if known is None:
-                known = {p.ref: p for p in policies}  # type: ignore[attr-defined]
-            self.loop.heard(Synced(kind, known))  # type: ignore[arg-type]
+            self.loop.heard(Synced(kind, objects[kind]))  # type: ignore[arg-type]
         for name, switch in self.switches.items():
             ports = frozenset(ports_of(WORLD, name))
             self.loop.seen(switch.connected(ports=ports, serial=self.serial))
@@ -154,6 +168,37 @@ def test_the_owner_of_a_flow_that_should_not_let_pass_is_named(stage):
     assert found.remarks == ()
 
 
+def test_a_service_is_asked_about_on_the_switches_of_its_endpoints(stage):
+    stage.begin(DENY)
+    stage.settled()
+    asked = Question("shop/web", "service/shop/api")
+    found = stage.inquiry.why(asked)
+    assert (found.allowed, found.agree, found.remarks) == (False, True, ())
+    (called,) = found.services
+    assert [(e.pod, e.node, e.flows.agree) for e in called.endpoints] == [
+        ("shop/web", "node-1", True),
+        ("shop/db", "node-2", True),
+    ]
+    stage.rewrite("node-1", lambda key: key[0] != Table.ENDPOINT or key[1] == 0)
+    found = stage.inquiry.why(asked)
+    (called,) = found.services
+    assert called.flows.problem == "the first packet may be led to no endpoint"
+    assert called.flows.fates[0].flow.owner == "node node-1"
+    stage.rewrite("node-1", lambda key: key[0] != Table.SPREAD or key[1] == 0)
+    (called,) = stage.inquiry.why(asked).services
+    (fate,) = called.flows.fates
+    assert (fate.flow.table, fate.flow.owner) == ("spread", "node node-1")
+
+
+def test_the_owner_of_a_service_s_flow_is_named(stage):
+    stage.begin()
+    stage.settled()
+    found = stage.inquiry.why(Question("shop/web", "192.0.2.9", port="80"))
+    assert (found.allowed, found.agree) == (False, True)
+    (called,) = found.services
+    assert called.flows.fates[0].flow.owner == "service shop/api"
+
+
 def test_a_switch_that_is_away_leaves_only_the_policies(stage):
     stage.begin(DENY)
     stage.settled()
@@ -177,8 +222,7 @@ def test_a_change_on_its_way_is_waited_for(stage):
         stage.loop.call(lambda: stage.flush(second))
 
     stage.inquiry.in_loop(hold)
-    kind = next(k for k in KINDS if k not in (NODE, POD, NAMESPACE))
-    stage.loop.heard(Changed(kind, DENY.ref, DENY))
+    stage.loop.heard(Changed(NETWORK_POLICY, DENY.ref, DENY))
     stage.on_pause = release
     dumps = iter([second])
 
