@@ -152,6 +152,9 @@ def settings(desired: Gateway) -> dict[str, str]:
     rp_filter: clients of services come by the gateway port with addresses that the node would
     answer elsewhere. The higher one of a device's value and that of `all` counts, so 2 (loose)
     makes up for an `all` of 1, which 0 would not.
+
+    accept_local: the ICMP messages by which the node refuses what it or somebody beyond it has sent
+    come back from the switch with the node's own address. The packet filter drops all others.
     """
     port = names.GATEWAY_PORT
     wanted = {
@@ -161,6 +164,7 @@ def settings(desired: Gateway) -> dict[str, str]:
     }
     if desired.addresses.ipv4 is not None:
         wanted[f"ipv4/conf/{port}/rp_filter"] = "2"
+        wanted[f"ipv4/conf/{port}/accept_local"] = "1"
         wanted[_FORWARDING[4]] = "1"
     if desired.addresses.ipv6 is not None:
         wanted[_FORWARDING[6]] = "1"

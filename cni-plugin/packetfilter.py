@@ -7,7 +7,8 @@ to Open vSwitch, and up the node's own stack, which would deliver or forward it 
 datapath"). The ports are known by their link group. With the kernel's datapath nothing gets that
 far, and the rule matches nothing. The switch takes what comes by the gateway port for the node's if
 it has an address of the node's. So nothing that comes from beyond is forwarded there with one of
-those, or with one of this node's range.
+those, or with one of this node's range. Nor does the switch bring such packets back, but for the
+node's own refusals, whose addresses it has translated.
 
 **Refusals.** The switch marks packets for which there is no endpoint by their source MAC, and the
 answer goes back into it. They are answered before anything else is done with them, for whatever
@@ -71,7 +72,7 @@ class PacketFilter:
     def script(self) -> str:
         """The nft script that replaces the table, whether there is one or not."""
         chains = (
-            _chain("wall", "filter hook prerouting priority raw", [f"iifgroup {ENDPOINTS} drop"]),
+            _chain("wall", "filter hook prerouting priority raw", _wall()),
             _chain(
                 "refusals",
                 "filter hook prerouting priority raw",
@@ -150,6 +151,11 @@ class PacketFilter:
                 f'oifname != "{names.GATEWAY_PORT}" {word} saddr {own}'
                 f" {word} daddr != {self._inside(own)} masquerade"
             )
+
+
+def _wall() -> Iterator[str]:
+    yield f"iifgroup {ENDPOINTS} drop"
+    yield f"{_FROM_SWITCH} meta l4proto != {{ icmp, ipv6-icmp }} fib saddr type local drop"
 
 
 def _answers() -> str:

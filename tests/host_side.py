@@ -52,6 +52,7 @@ OPTIONS: dict[str, Any] = {
 
 PORT = 30080
 LISTENING = 8080
+_NOBODY = "00:00:00:00:00:00"
 _PACKET_OUTGOING = 4
 _LONGEST = 65535
 
@@ -157,8 +158,7 @@ class HostSide:
 
     def hand_in(self, source_mac: str, packet: bytes) -> None:
         """Let the switch hand the node a packet."""
-        kind = frames.IPV4 if packet[0] >> 4 == 4 else frames.IPV6
-        frame = frames.ethernet(RANGES.gateway.pod_mac, source_mac, kind, packet)
+        frame = frames.ethernet(RANGES.gateway.pod_mac, source_mac, _kind(packet), packet)
         self.node.ovs.ofctl(
             "packet-out",
             names.BRIDGE,
@@ -185,6 +185,20 @@ def packet(ends: Ends, payload: bytes = b"", flags: int = frames.SYN) -> bytes:
     else:
         body = _sctp_init(ends.source_port, ends.target_port)
     return frames.ip(source, target, ends.protocol, body)
+
+
+def unreachable(source: str, refused: bytes) -> bytes:
+    """What tells the sender of a packet that nobody listens at its port; see `says_unreachable`."""
+    asked = frames.ends(frames.ethernet(_NOBODY, _NOBODY, _kind(refused), refused))
+    assert asked is not None
+    four = asked.source.version == 4
+    protocol, kind, code = (frames.ICMP, 3, 3) if four else (frames.ICMPV6, 1, 4)
+    body = frames.icmp(source, asked.source, kind, code, bytes(4) + refused)
+    return frames.ip(source, asked.source, protocol, body)
+
+
+def _kind(packet: bytes) -> int:
+    return frames.IPV4 if packet[0] >> 4 == 4 else frames.IPV6
 
 
 def _sctp_init(source_port: int, target_port: int) -> bytes:
@@ -248,6 +262,30 @@ def connected(place: Place, target: str, port: int, own_port: int = 0) -> socket
         return sock
 
     return place.within(make)
+
+
+def udp_program(side: HostSide, address: str) -> socket.socket:
+    """A socket of a program of the node's, on `LISTENING`."""
+    return side.here.within(lambda: _bound(address, socket.SOCK_DGRAM))
+
+
+def tcp_program(side: HostSide, address: str) -> socket.socket:
+    """The same for TCP."""
+
+    def listen() -> socket.socket:
+        sock = _bound(address, socket.SOCK_STREAM)
+        sock.listen()
+        return sock
+
+    return side.here.within(listen)
+
+
+def _bound(address: str, kind: socket.SocketKind) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
+    sock.settimeout(20)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((address, LISTENING))
+    return sock
 
 
 def refuses(place: Place, target: str, port: int) -> bool:

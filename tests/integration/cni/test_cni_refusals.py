@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import frames
 import pytest
@@ -14,6 +15,7 @@ from host_side import (
     CLUSTER_IP,
     EXTERNAL_IP,
     GATEWAY,
+    LISTENING,
     NODE_PORT,
     OWN,
     POD,
@@ -22,11 +24,14 @@ from host_side import (
     SERVICE,
     HostSide,
     beside_kube_proxy,
+    connected,
     ends_of,
     host_side,
     mac_of,
     packet,
     says_unreachable,
+    udp_program,
+    unreachable,
 )
 from wire import raw_socket
 
@@ -104,6 +109,44 @@ def test_what_has_no_endpoint(
     refused = new_ends(protocol, source[version], target[version], port)
     side.hand_in(REFUSER_MAC, packet(refused))
     expect_refusal(side, refused)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("who", ["client", "here"])
+def test_callers_beyond_hear_of_it(plain: HostSide, version: int, who: str) -> None:
+    """What the node, or somebody by it, has sent is refused under the service address. The switch
+    translates the node's words, and hands them back.
+    """
+    plain.forget()
+    caller = getattr(plain, who)
+    for target, port in ((OWN, PORT), (EXTERNAL_IP, 80)):
+        with connected(caller, target[version], port) as sock:
+            sock.send(b"?")
+            arrived = plain.wait(
+                lambda s, sock=sock: (
+                    s.ends is not None and s.ends.source_port == sock.getsockname()[1]
+                ),
+                "the question",
+            ).ends
+            assert arrived is not None
+            translated = arrived._replace(source=ip_address(SERVICE[version]))
+            plain.hand_in(REFUSER_MAC, packet(translated, b"?"))
+            expect_refusal(plain, translated)
+            words = unreachable(GATEWAY[version], packet(arrived, b"?"))
+            plain.hand_in(ROUTER_MAC, words)
+            with pytest.raises(ConnectionRefusedError):
+                sock.recv(1)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_nothing_else_of_the_nodes_own_comes_back(plain: HostSide, version: int) -> None:
+    with udp_program(plain, OWN[version]) as listening:
+        for source in (OWN, GATEWAY):
+            own = new_ends("udp", source[version], OWN[version], LISTENING)
+            plain.hand_in(ROUTER_MAC, packet(own, b"forged"))
+        other = new_ends("udp", POD[version], OWN[version], LISTENING)
+        plain.hand_in(ROUTER_MAC, packet(other, b"honest"))
+        assert listening.recv(100) == b"honest"
 
 
 @pytest.mark.parametrize("version", VERSIONS)

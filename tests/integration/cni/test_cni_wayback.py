@@ -22,6 +22,8 @@ from host_side import (
     host_side,
     packet,
     says_unreachable,
+    tcp_program,
+    udp_program,
 )
 
 from ovsnet.names import ROUTER_MAC
@@ -44,24 +46,6 @@ def side(plain: HostSide, request: pytest.FixtureRequest) -> Iterator[HostSide]:
         yield plain
 
 
-@contextlib.contextmanager
-def program(side: HostSide, version: int, kind: socket.SocketKind) -> Iterator[socket.socket]:
-    """A program of the node's that listens on the wire's address."""
-
-    def listen() -> socket.socket:
-        family = socket.AF_INET if version == 4 else socket.AF_INET6
-        sock = socket.socket(family, kind)
-        sock.settimeout(20)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((OWN[version], LISTENING))
-        if kind == socket.SOCK_STREAM:
-            sock.listen()
-        return sock
-
-    with side.here.within(listen) as sock:
-        yield sock
-
-
 def answer_one(listening: socket.socket, asked: bytes) -> None:
     data, asker = listening.recvfrom(100)
     assert data == asked
@@ -78,7 +62,7 @@ def test_a_datagram_is_answered_through_the_switch(
     side: HostSide, version: int, client: dict
 ) -> None:
     asked = ends_of("udp", client[version], a_port(), OWN[version], LISTENING)
-    with program(side, version, socket.SOCK_DGRAM) as listening:
+    with udp_program(side, OWN[version]) as listening:
         for _ in range(2):
             side.forget()
             side.hand_in(ROUTER_MAC, packet(asked, b"question"))
@@ -93,7 +77,7 @@ def test_a_connection_is_answered_through_the_switch(
     side: HostSide, version: int, client: dict
 ) -> None:
     asked = ends_of("tcp", client[version], a_port(), OWN[version], LISTENING)
-    with program(side, version, socket.SOCK_STREAM):
+    with tcp_program(side, OWN[version]):
         side.hand_in(ROUTER_MAC, packet(asked))
         seen = side.wait_for_ends(asked.reversed)
         assert seen.flags == frames.SYN | frames.ACK
@@ -116,7 +100,7 @@ def test_so_is_one_for_which_there_is_no_program(
 @pytest.mark.parametrize("version", VERSIONS)
 def test_others_are_answered_as_ever(side: HostSide, version: int) -> None:
     with (
-        program(side, version, socket.SOCK_DGRAM) as listening,
+        udp_program(side, OWN[version]) as listening,
         connected(side.client, OWN[version], LISTENING) as asking,
     ):
         asking.send(b"question")
@@ -129,7 +113,7 @@ def test_others_are_answered_as_ever(side: HostSide, version: int) -> None:
 def test_who_comes_now_this_way_and_now_that(side: HostSide, version: int) -> None:
     """A client that calls the program and the service from the same port has one entry."""
     with (
-        program(side, version, socket.SOCK_DGRAM) as listening,
+        udp_program(side, OWN[version]) as listening,
         connected(side.client, OWN[version], LISTENING, a_port()) as asking,
     ):
         port = asking.getsockname()[1]

@@ -109,6 +109,7 @@ def test_a_node_of_one_family_has_nothing_of_the_other():
     settings = gateway.settings(wanted)
     assert not any("ipv6/conf/all" in name for name in settings)
     assert settings["ipv4/conf/ovsnet-gw0/rp_filter"] == "2"
+    assert settings["ipv4/conf/ovsnet-gw0/accept_local"] == "1"
     six = replace(WANTED, addresses=NodeRanges.of(["fd00:77:3::/64"]).gateway)
     assert {r.destination.version for r in six.wanted_routes(INDEX)} == {6}
     assert not any(name.startswith("ipv4/ip_forward") for name in gateway.settings(six))
