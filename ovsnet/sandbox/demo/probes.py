@@ -112,6 +112,15 @@ def _request(source: Path, target: str, port: int, path: str) -> tuple[bytes, di
     return netns.within(source, ask)
 
 
+def get(source: Path, target: str, port: int, path: str) -> bytes:
+    """What is at this path of a server.
+
+    Raises:
+        OSError, http.client.HTTPException, ValueError: see `UNANSWERED`.
+    """
+    return _request(source, target, port, path)[0]
+
+
 def who_answers(source: Path, target: str, port: int) -> Answer:
     """Ask a responder who it is and whom it sees.
 

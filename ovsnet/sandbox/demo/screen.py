@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ovsnet.sandbox.demo.application import Pod
+from ovsnet.sandbox.demo.calls import Answered
 from ovsnet.sandbox.demo.checks import Check
 from ovsnet.sandbox.demo.pairs import Cell, Survey
 from ovsnet.sandbox.demo.reachability import TRANSFER_BYTES, Result
@@ -93,6 +94,26 @@ class Screen:
                 "[green]✓[/green]" if good else "[red]✗[/red]",
             )
             previous = way.kind
+        self._console.print(table)
+
+    def services(self, answered: Sequence[Answered]) -> None:
+        """The ways of calling a service, and who answered."""
+        table = Table(box=None, padding=(0, 1))
+        for heading in ("Who calls", "By", "IP", "Where", "Calls", "Pods", "Seen as", ""):
+            table.add_column(heading, no_wrap=True)
+        for each in answered:
+            call = each.call
+            host = f"[{call.target}]" if call.family == 6 else call.target
+            table.add_row(
+                call.caller,
+                call.by,
+                f"v{call.family}",
+                Text(f"{host}:{call.port}"),
+                str(each.calls),
+                f"{len(each.pods)} of {len(each.expected)}",
+                Text(" ".join(sorted(each.seen))),
+                "[green]✓[/green]" if each.check.passed else "[red]✗[/red]",
+            )
         self._console.print(table)
 
     def pairs(self, survey: Survey, before: Survey | None) -> None:

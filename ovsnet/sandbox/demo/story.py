@@ -15,6 +15,7 @@ from ovsnet.sandbox.demo.forbidden import CallStream
 from ovsnet.sandbox.demo.opening import ALLOWED, DENIED, NAMESPACE, Opening, ends_of
 from ovsnet.sandbox.demo.reachability import NodeSite, OutsideSite
 from ovsnet.sandbox.demo.screen import Screen
+from ovsnet.sandbox.demo.serving import Serving
 from ovsnet.sandbox.demo.teller import Teller, wait
 from ovsnet.sandbox.layout import OUTSIDE, Layout
 from ovsnet.sandbox.state import CONTROLLER
@@ -67,6 +68,7 @@ class Story:
         pods = self._deploy()
         sites = self._sites()
         self._reach(pods, sites)
+        Serving(self._teller, pods).tell(sites)
         self._explain(pods)
         Opening(self._teller, pods).tell(sites, self._outside)
         self._lose_controller(pods)
