@@ -64,9 +64,12 @@ def objections(
         other = holder(entrance)
         if other != service.ref and entrance.face.address not in refused:
             face = entrance.face
-            what = f"{face.protocol} port {face.port}" if face.port else str(face.protocol)
+            what = f"{face.protocol} port {face.port}"
             where = f"{face.address}, {what}" if face.address is not None else f"node's {what}"
             yield refuse(entrance.field, f"{where}: service {other} has it")
+    if not service.addresses:
+        # DNS alone reads the slices of headless services.
+        return
     for part in sorted(slices, key=lambda part: part.ref):
         for fault in _faults_of(part, clusters):
             yield Objection(service.ref, service.uid, fault.field, fault.reason, part.ref, part.uid)

@@ -133,7 +133,7 @@ def _endpoints(wire: WireEndpointSlice, faults: list[Fault]) -> tuple[SliceEndpo
             SliceEndpoint(
                 address,
                 ready,
-                ready if conditions.serving is None else conditions.serving,
+                conditions.serving is not False,
                 conditions.terminating is True,
                 intern(endpoint.node_name) if endpoint.node_name else "",
                 _names(hints.for_zones) if hints is not None else (),

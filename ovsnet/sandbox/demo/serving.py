@@ -51,6 +51,7 @@ class Serving:
             Check(
                 f"all {len(answered)} ways led to all of its pods",
                 all(each.check.passed for each in answered),
+                f"{sum(each.calls for each in answered)} calls",
             ),
             *self._refusals(),
             self._own_api(),

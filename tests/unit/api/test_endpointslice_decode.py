@@ -176,12 +176,12 @@ def test_of_an_unknown_type_no_endpoint_is_used(kind):
             (True, True, False),
         ),
         ({"conditions": {"ready": True}}, (True, True, False)),
-        ({"conditions": {"ready": False}}, (False, False, False)),
+        ({"conditions": {"ready": False}}, (False, True, False)),
         ({"conditions": {"serving": False}}, (True, False, False)),
         ({"conditions": {"ready": False, "serving": True}}, (False, True, False)),
         ({"conditions": {"ready": True, "serving": False}}, (True, False, False)),
         ({"conditions": {"terminating": True}}, (True, True, True)),
-        ({"conditions": {"ready": False, "terminating": True}}, (False, False, True)),
+        ({"conditions": {"ready": False, "terminating": True}}, (False, True, True)),
     ],
 )
 def test_conditions_and_their_defaults(given_, expected):
