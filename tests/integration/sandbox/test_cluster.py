@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
+from ovsnet.names import GATEWAY_PORT
+from ovsnet.sandbox import plan
+from ovsnet.sandbox.layout import FABRIC
+from ovsnet.sandbox.node import kernel_datapath
 from tests.integration.sandbox.conftest import Sandbox
 
 POD = {
@@ -74,6 +80,25 @@ def test_status_for_people(cluster: Sandbox, pods: dict[str, list[str]]) -> None
     for name, (ipv4, *_) in pods.items():
         assert name in text
         assert ipv4 in text
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_external_addresses_lead_through_a_node_into_its_switch(
+    cluster: Sandbox, number: int
+) -> None:
+    address = str(ip_network(plan.EXTERNAL_CIDRS[number])[9])
+    hosts = plan.plan(2)
+    node, source = ((host.ipv4, host.ipv6)[number] for host in (hosts.nodes[0], hosts.outside))
+    fabric = cluster.layout.netns(FABRIC).name
+    route = ("ip", "route", "get", address)
+    done = subprocess.run(
+        ["ip", "netns", "exec", fabric, *route], capture_output=True, text=True, check=True
+    )
+    assert f"via {node} " in done.stdout
+    device = plan.UPLINK if kernel_datapath() else plan.UNDERLAY_BRIDGE
+    coming = (*route, "from", str(source), "iif", device)
+    for name in ("node1", "node2"):
+        assert f"dev {GATEWAY_PORT}" in cluster.run("node-exec", name, "--", *coming)
 
 
 def test_a_second_up_says_that_one_is_running(cluster: Sandbox) -> None:
