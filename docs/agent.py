@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 import msgspec.inspect as kinds
 
-from ovsnet.cni import conf, install
+from ovsnet import names
+from ovsnet.cni import conf, install, wayback
 from ovsnet.cni.config import Config
 
 FIELDS = {
@@ -76,10 +77,15 @@ Some of these belong together with settings elsewhere:
   (`--cluster-cidr`). What is outside of them is masqueraded.
 - `services` must be kube-apiserver's `--service-cluster-ip-range`, `node_ports` its
   `--service-node-port-range`. Every packet for one of the node's addresses and a port of that range
-  goes to the switch, whether there is such a service or not: the node's own daemons and host ports of
-  pods cannot be reached there.
-- `external` is for addresses that others send to the nodes: those of load balancers, and `externalIPs`.
-  Pods reach all of these with or without it, nodes and the world only what lies in it.
+  goes to the switch, whether there is such a service or not: the node's own daemons and host ports
+  of pods cannot be reached there.
+- `external` is for addresses that others send to the nodes: load balancers' and `externalIPs`. Pods
+  reach all of these with or without it, nodes and the world only what lies in it. No node may have
+  one of them on an interface of its own, or it would keep what comes for it.
+- For services the agent has a routing rule (PRIORITY), a routing table (TABLE), one bit of the marks
+  of packets and of tracked connections (MARK), the settings `rp_filter` and `accept_local` of the
+  gateway's port, and the ports HEALTHY and UNHEALTHY of the gateway's address. Nobody else on the
+  node should use them.
 - `agents_urls` are where the agent reports which flows are in effect and is asked for its node's
   live connections. A controller believes it only if it speaks from one of the node's own addresses.
   With none, `ovsnet status` shows nothing of this node as settled.
@@ -144,6 +150,19 @@ def _options() -> list[str]:
     return rows
 
 
+def _between(example: str) -> str:
+    text = _BETWEEN.replace("CONFLIST", example)
+    for word, number in (
+        ("PRIORITY", str(wayback.PRIORITY)),
+        ("TABLE", str(wayback.TABLE)),
+        ("MARK", hex(wayback.MARK)),
+        ("UNHEALTHY", str(names.UNHEALTHY_PORT)),
+        ("HEALTHY", str(names.HEALTHY_PORT)),
+    ):
+        text = text.replace(word, number)
+    return text
+
+
 def document() -> str:
     """The whole page.
 
@@ -158,7 +177,7 @@ def document() -> str:
             _INTRO,
             "\n".join(_options()),
             "\n",
-            _BETWEEN.replace("CONFLIST", example),
+            _between(example),
             "\n".join(fields),
             "\n\nThe verbs and the error codes are in [cni.md](cni.md).\n",
         )
