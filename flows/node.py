@@ -247,8 +247,9 @@ def conntrack_verdicts() -> Iterator[Flow]:
 
 
 def past_empty_tables() -> Iterator[Flow]:
-    """Packets that no service is for; those of pods that no policy isolates; and those of isolated
-    pods that no rule allows, on their way to be dropped.
+    """Packets that a table has nothing to do for: no service is meant, no policy isolates the pod,
+    the connection is known. And those of isolated pods that no rule allows, on their way to be
+    dropped.
     """
     for table, following in (
         (Table.NODE_PORT, Table.SERVICE),

@@ -202,7 +202,9 @@ def refusals() -> Iterator[Flow]:
 
 
 def refused_by_the_node(gateway_mac: int) -> Iterator[Flow]:
-    """The same on their way out: to the node, with the source MAC that tells it."""
+    """Connections to services without endpoints, on their way out: to the node, from the MAC that
+    says that it is to refuse them.
+    """
     for family in FAMILIES:
         yield Flow(
             Table.ROUTE,
