@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Said, ovsnet
 from places import PodPlace, wait_for
 from sandbox_lab import NAMESPACE, Lab
 from sandbox_runs import ended_by_a_signal, introduce, sandbox
 
 from ovsnet.model import ContainerPort
 from ovsnet.sandbox import node
-from ovsnet.sandbox.layout import INSTANCE_VARIABLE
 
 POLICIES = f"/apis/networking.k8s.io/v1/namespaces/{NAMESPACE}/networkpolicies"
 WEB, DB, OTHER = (f"{NAMESPACE}/{name}" for name in ("web", "db", "other"))
@@ -47,20 +46,6 @@ SQL = ContainerPort("sql", 5432, "TCP")
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a command has printed."""
-
-    status: int
-    output: str
-    error: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.output)
-        return found
-
-
-@dataclass(frozen=True)
 class Town:
     """A sandbox with three pods, and the commands that are asked about them."""
 
@@ -69,16 +54,7 @@ class Town:
 
     def ovsnet(self, *arguments: str, given: str = "") -> Said:
         """Run the command as a user of this sandbox does."""
-        done = subprocess.run(
-            [sys.executable, "-c", "from ovsnet.cli.main import main; main()", *arguments],
-            env=os.environ | {INSTANCE_VARIABLE: self.lab.instance},
-            input=given,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
-        )
-        return Said(done.returncode, done.stdout, done.stderr)
+        return ovsnet(self.lab.instance, *arguments, given=given)
 
     def apply(self, *policies: dict[str, Any]) -> None:
         """Make these all the policies there are, and wait until every switch knows."""

@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -17,6 +15,7 @@ from typing import Any
 
 import pytest
 from in_effect import expect_settled
+from lone_controller import fetch, lone_controller
 from places import wait_for
 from sandbox_lab import NAMESPACE, Lab
 from sandbox_runs import sandbox
@@ -28,7 +27,6 @@ from ovsnet.sandbox.layout import INSTANCE_VARIABLE
 COMMAND = (sys.executable, "-c", "from ovsnet.cli.main import main; main()")
 POLICIES = "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies"
 EVENTS = "/api/v1/namespaces/{}/events"
-_WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def policy(name: str, **spec: Any) -> dict[str, Any]:
@@ -47,14 +45,6 @@ def events_about(found: dict[str, Any], name: str) -> list[tuple[str, str, str, 
 # An API server that knows more than the controller, and a controller without any switch.
 
 
-def fetch(url: str, method: str = "GET", body: Any = None) -> Any:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, method=method)
-    request.add_header("Content-Type", "application/json")
-    with _WITHOUT_PROXY.open(request, timeout=20) as answer:
-        return json.load(answer)
-
-
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
     """An API server of a version in which policies and their rules have one field more."""
@@ -68,24 +58,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
 @pytest.fixture
 def controller(server: ApiServer, tmp_path: Path) -> Iterator[str]:
     """The URL of a controller of that cluster."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    log = (tmp_path / "log").open("wb")
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "ovsnet.controller", "--kubeconfig", str(server.kubeconfig)),
-            *("--listen", "127.0.0.1:0", "--agents", "127.0.0.1:0"),
-            *("--http", f"127.0.0.1:{port}"),
-        ],
-        stdout=log,
-        stderr=log,
-    )
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        assert process.wait(20) == 0, (tmp_path / "log").read_text()
-        log.close()
+    with lone_controller(server, tmp_path / "log") as url:
+        yield url
 
 
 def complaints(url: str) -> list[dict[str, str]] | None:
