@@ -54,10 +54,15 @@ def objections(
 
     for fault in service.faults:
         yield refuse(fault.field, fault.reason)
+    judged: set[IPAddress] = set()
     refused: set[IPAddress] = set()
     for address, way, field in addresses(service):
+        if address in judged:
+            # The first way in which it is used counts, for its doors too.
+            continue
+        judged.add(address)
         reason = _why_not(service, address, way, pod_ranges, service_ranges, clusters)
-        if reason is not None and address not in refused:
+        if reason is not None:
             refused.add(address)
             yield refuse(field, f"{address}: {reason}", address)
     for entrance in entrances(service):

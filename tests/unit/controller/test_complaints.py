@@ -33,7 +33,11 @@ from ovsnet.controller.complaints import (
 from ovsnet.controller.session import Timing
 from ovsnet.controller.status import PolicyComplaint, ServiceComplaint
 from ovsnet.controller.switchboard import Switchboard
+from ovsnet.flows.fields import Field
+from ovsnet.flows.flow import Term
+from ovsnet.flows.priorities import USUAL
 from ovsnet.model import Direction, Fault, PolicyRef, Protocol, ServiceRef
+from ovsnet.names import Table
 from ovsnet.policy.world import World
 
 NAME = PolicyRef("shop", "db")
@@ -349,6 +353,18 @@ def test_what_the_api_says_of_a_service_that_is_no_good_and_goes_with_the_servic
     assert len(standing(stage.brain)) == 1
     stage.network.drop_service(faulty.ref)
     assert standing(stage.brain) == ()
+
+
+def test_an_address_that_a_service_names_twice_is_judged_once():
+    """As its cluster address it is its own, whoever else has the same."""
+    stage = Stage()
+    stage.network.put_service(service("bank/web", "http=80", external="10.96.0.1"))
+    stage.network.put_service(SHOP)
+    assert [(c.object, c.reason) for c in standing(stage.brain)] == [
+        ("shop/web", "10.96.0.1, TCP port 80: service bank/web has it")
+    ]
+    called = [f for f in stage.network.ledger("node-1").flows.values() if f.table is Table.SERVICE]
+    assert [f.priority for f in called if Term(Field.TCP_DST, 80) in f.match] == [USUAL]
 
 
 def test_a_slice_that_is_no_good_is_told_of_itself_once_its_service_is_there():
