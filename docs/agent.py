@@ -83,9 +83,9 @@ Some of these belong together with settings elsewhere:
   reach all of these with or without it, nodes and the world only what lies in it. No node may have
   one of them on an interface of its own, or it would keep what comes for it.
 - For services the agent has a routing rule (PRIORITY), a routing table (TABLE), one bit of the
-  marks of packets and of tracked connections (MARK), the settings `rp_filter` and `accept_local` of the
-  gateway's port, and the ports HEALTHY and UNHEALTHY of the gateway's address. Nobody else on the
-  node should use them.
+  marks of packets and of tracked connections (MARK), the settings `rp_filter` and `accept_local` of
+  the gateway's port, and the ports HEALTHY and UNHEALTHY of the gateway's address. Nobody else on
+  the node should use them.
 - `agents_urls` are where the agent reports which flows are in effect and is asked for its node's
   live connections. A controller believes it only if it speaks from one of the node's own addresses.
   With none, `ovsnet status` shows nothing of this node as settled.
