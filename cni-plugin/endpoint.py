@@ -134,7 +134,8 @@ class Endpoints:
                 old=record.attachment.container_id,
                 new=request.container_id,
             )
-            self._dismantle_or_fail(record, superseded=True)
+            # What is being removed has had its DEL: nobody would come to clear its marker away.
+            self._dismantle_or_fail(record, superseded=record.state is not State.REMOVING)
         return None
 
     def _in_place(self, record: Record) -> bool:

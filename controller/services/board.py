@@ -41,8 +41,6 @@ from ovsnet.model import (
     SliceRef,
 )
 
-_NOTHING: Mapping[str, Block] = {}
-
 
 class Changes(msgspec.Struct, frozen=True):
     """What has changed: of commons (which have changed already), and of single nodes' blocks."""
@@ -273,10 +271,10 @@ class Board:
             gone.append(owner)
         else:
             blocks.append(now.everywhere)
-        for zone, here in _changed(before and before.zones, now and now.zones):
+        for zone, here in _changed(before.zones if before else {}, now.zones if now else {}):
             if zone in self._zones:
                 work.note(work.zones, zone, here, service_owner(f"{ref} in zone {zone}"))
-        for node, here in _changed(before and before.nodes, now and now.nodes):
+        for node, here in _changed(before.nodes if before else {}, now.nodes if now else {}):
             work.note(work.nodes, node, here, service_owner(f"{ref} on this node"))
             on_node = self._on_nodes.setdefault(node, {})
             if here is None:
@@ -372,10 +370,9 @@ class _Work:
 
 
 def _changed(
-    before: Mapping[str, Block] | None, now: Mapping[str, Block] | None
+    old: Mapping[str, Block], new: Mapping[str, Block]
 ) -> Iterator[tuple[str, Block | None]]:
     """The names whose blocks differ, with what they are now."""
-    old, new = before or _NOTHING, now or _NOTHING
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
             yield name, new.get(name)

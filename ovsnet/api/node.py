@@ -45,11 +45,16 @@ class WireNode(msgspec.Struct, frozen=True):
     status: WireNodeStatus = WireNodeStatus()
 
 
+_SMALLEST_RANGE = 8
+"""Addresses of a pod range at least: some of them belong to the node itself."""
+
+
 def node(wire: WireNode) -> Converted[model.Node]:
     """The model's value of a Node.
 
     Its addresses are those of type InternalIP, or if it has none, of ExternalIP; the first of
-    each family. A range that cannot be read is left out: the node then has no pods there.
+    each family. A range that cannot be read, or is too small, is left out: the node then has no
+    pods there.
     """
     problems: list[Problem] = []
     value = model.Node(
@@ -70,8 +75,13 @@ def _pod_cidrs(spec: WireNodeSpec, problems: list[Problem]) -> tuple[model.IPNet
     found: list[tuple[str, model.IPNetwork]] = []
     for field, text in texts:
         cidr = network(text, field, problems)
-        if cidr is not None:
-            found.append((field, cidr))
+        if cidr is None:
+            continue
+        if cidr.num_addresses < _SMALLEST_RANGE:
+            expected = f"expected a range of {_SMALLEST_RANGE} addresses or more"
+            problems.append(Problem(field, f"{text}: {expected}"))
+            continue
+        found.append((field, cidr))
     return one_of_each_family(found, problems)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+from ovsnet.model import IPAddress
 from ovsnet.sandbox import plan
 from ovsnet.sandbox.demo import pairs, probes
 from ovsnet.sandbox.demo.application import Pod
@@ -21,7 +22,9 @@ from ovsnet.sandbox.demo.teller import Teller, wait
 NAMESPACE, SERVICE, UNSERVED = "shop", "storefront", "wishlist"
 """The service that the story is about, and one without endpoints."""
 
-_BALANCER = {network.version: network[7] for network in map(ip_network, plan.EXTERNAL_CIDRS)}
+_BALANCER: Mapping[int, IPAddress] = {
+    network.version: network[7] for network in map(ip_network, plan.EXTERNAL_CIDRS)
+}
 _MOST_CALLS = 80
 _LONGEST_REFUSAL = 1.0
 
@@ -120,7 +123,7 @@ class Serving:
         pod = next(pod for pod in self._pods if not pod.host_network)
         for address in addresses:
             began = time.monotonic()
-            said = _words(lambda address=address: probes.who_answers(pod.netns, address, 80))
+            said = _said(pod.netns, address)
             seconds = time.monotonic() - began
             yield Check(
                 f"{UNSERVED} has no endpoint, so {address} refuses at once",
@@ -141,9 +144,9 @@ class Serving:
         return Check(claim, "gitVersion" in version, str(version.get("gitVersion", version)))
 
 
-def _words(ask: Callable[[], object]) -> str:
+def _said(source: Path, address: str) -> str:
     try:
-        ask()
+        probes.who_answers(source, address, 80)
     except ConnectionRefusedError:
         return "refused"
     except probes.UNANSWERED as error:
