@@ -7,7 +7,7 @@ what it is told to, like the option --ct-next of ofproto/trace.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Protocol, Self
 
 import msgspec
@@ -18,7 +18,7 @@ from ovsnet.flows.simulator.packet import Packet
 
 F = Field
 _FIN, _SYN, _RST, _PSH, _ACK, _URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
-_FIRST_EPHEMERAL, _LAST_PORT = 1024, 0xFFFF
+_SPANS = ((1, 511), (600, 1023), (1024, 0xFFFF))
 _ICMP_REQUESTS = {8: 0, 13: 14, 15: 16}
 _ICMPV6_REQUESTS = {128: 129}
 _PORT_FIELDS: dict[int, tuple[Field, Field]] = {
@@ -196,15 +196,24 @@ class Connections(msgspec.Struct, frozen=True):
         return Connections({**self.by_ends, **both})
 
     def _free(self, zone: int, reply: Ends, nat: Nat) -> Ends | None:
-        """The reply direction to expect; with another port where source NAT finds it in use."""
+        """The reply direction to expect. Where that is in use already, the connection gets another
+        source port, be it that the NAT changes the destination alone.
+        """
         if (zone, reply) not in self.by_ends:
             return reply
-        if nat.kind is NatKind.SOURCE and nat.port is None:
-            for port in range(_FIRST_EPHEMERAL, _LAST_PORT + 1):
+        if reply.protocol in _PORT_FIELDS and (nat.kind is NatKind.DESTINATION or nat.port is None):
+            for port in _others(reply.destination_port):
                 other = reply._replace(destination_port=port)
                 if (zone, other) not in self.by_ends:
                     return other
         return None
+
+
+def _others(port: int) -> Iterator[int]:
+    """The ports that one is changed to, the next one first: system ports stay such."""
+    first, last = next(span for span in _SPANS if port <= span[1])
+    yield from range(port + 1, last + 1)
+    yield from range(first, port)
 
 
 class Foreseen(msgspec.Struct, frozen=True):

@@ -127,3 +127,16 @@ def test_errors_about_translated_connections(real, family, begin):
     on = [place(sim_icmp(a, service, *kind, quoted=answered), INSIDE) for a in (client, between)]
     sent = [asked, back[0], back[1], answer, *back, *on, asked]
     run(*real, flows_in(4000 + family + (begin is sim_tcp)), [(p, (100, 0)) for p in sent])
+
+
+@pytest.mark.parametrize("port", [300, 1000, 1023, 40000, 65535])
+@pytest.mark.parametrize("begin", [sim_udp, sim_tcp])
+def test_a_connection_that_would_become_another_one_gets_another_port(real, begin, port):
+    """A client that calls an endpoint by itself and then by the service, from the same port."""
+    client, server, service = HOSTS[4]
+    sent = [
+        place(begin(client, server, port, 53), INSIDE),
+        *(place(begin(client, service, port, 53), INSIDE) for _ in range(2)),
+    ]
+    zone = 5000 + 10 * (begin is sim_tcp) + port % 7
+    run(*real, flows_in(zone), [(one, (100, 0)) for one in sent])

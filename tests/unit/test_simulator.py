@@ -489,11 +489,21 @@ class TestNat:
         first = made.trace(tcp("10.0.0.1", "10.0.0.9", 5000, 80).on(3))
         second = made.trace(tcp("10.0.0.3", "10.0.0.9", 5000, 80).on(3), first.tracker)
         assert self.ends(first.deliveries[0].packet) == (0xC0A80001, 5000, 0x0A000009, 80)
-        assert self.ends(second.deliveries[0].packet) == (0xC0A80001, 1024, 0x0A000009, 80)
+        assert self.ends(second.deliveries[0].packet) == (0xC0A80001, 5001, 0x0A000009, 80)
         back = made.trace(
-            tcp("10.0.0.9", "192.168.0.1", 80, 1024, flags=SYN | ACK).on(5), second.tracker
+            tcp("10.0.0.9", "192.168.0.1", 80, 5001, flags=SYN | ACK).on(5), second.tracker
         )
         assert self.ends(back.deliveries[0].packet) == (0x0A000009, 80, 0x0A000003, 5000)
+
+    def test_destination_nat_finds_another_source_port_where_the_connection_is_there(self):
+        made = switch(SERVICE.replace("nw_dst=10.96.0.1", "nw_dst=10.96.0.0/24"))
+        one = made.trace(tcp("10.0.0.1", "10.96.0.1", 1000, 80).on(3))
+        two = made.trace(tcp("10.0.0.1", "10.96.0.2", 1000, 80).on(3), one.tracker)
+        assert self.ends(one.deliveries[0].packet) == (0x0A000001, 1000, 0x0A000002, 8080)
+        assert self.ends(two.deliveries[0].packet) == (0x0A000001, 1001, 0x0A000002, 8080)
+        back = tcp("10.0.0.2", "10.0.0.1", 8080, 1001, flags=SYN | ACK).on(5)
+        answer = made.trace(back, two.tracker)
+        assert self.ends(answer.deliveries[0].packet) == (0x0A600002, 80, 0x0A000001, 1000)
 
     def test_a_foreseen_tracker_says_what_it_is_told_and_then_new(self):
         tracker = Foreseen((TRK | EST,))
