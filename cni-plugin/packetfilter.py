@@ -7,7 +7,8 @@ to Open vSwitch, and up the node's own stack, which would deliver or forward it 
 datapath"). The ports are known by their link group. With the kernel's datapath nothing gets that
 far, and the rule matches nothing. The switch takes what comes by the gateway port for the node's if
 it has an address of the node's. So nothing that comes from beyond is forwarded there with one of
-those, or with one of this node's range. Nor does the switch bring such packets back, but for the
+those, or with one of this node's range, and nothing is for an address there that no interface has,
+unless the node has made it so. Nor does the switch bring such packets back, but for the
 node's own refusals, whose addresses it has translated.
 
 **Refusals.** The switch marks packets for which there is no endpoint by their source MAC, and the
@@ -32,6 +33,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
+from typing import NamedTuple
 
 from ovsnet import names
 from ovsnet.cni import wayback
@@ -51,6 +53,22 @@ _UNREACHABLE = "reject with icmpx port-unreachable"
 
 _NO_NODE_PORTS = {"ip": "127.0.0.0/8", "ip6": "{ ::1, fe80::/10 }"}
 """The node's addresses that have no node ports."""
+
+
+class _Family(NamedTuple):
+    """One IP version of a node: nft's word for it, the node's range, and those addresses in it that
+    no interface has.
+    """
+
+    word: str
+    own: IPv4Network | IPv6Network
+    service: Address
+    node_port: Address
+
+    @classmethod
+    def of(cls, word: str, own: IPv4Network | IPv6Network) -> _Family:
+        """The family of the range."""
+        return cls(word, own, own[names.SERVICE_OFFSET], own[names.NODE_PORT_OFFSET])
 
 
 @dataclass(frozen=True)
@@ -97,13 +115,11 @@ class PacketFilter:
             f"table inet {TABLE} {{\n{''.join(chains)}}}\n"
         )
 
-    def _families(self) -> Iterator[tuple[str, IPv4Network | IPv6Network, Address | None]]:
-        """nft's word for each IP version of the node, its range, its node port address."""
-        node_port = self.ranges.node_port
+    def _families(self) -> Iterator[_Family]:
         if self.ranges.ipv4 is not None:
-            yield "ip", self.ranges.ipv4, node_port.ipv4
+            yield _Family.of("ip", self.ranges.ipv4)
         if self.ranges.ipv6 is not None:
-            yield "ip6", self.ranges.ipv6, node_port.ipv6
+            yield _Family.of("ip6", self.ranges.ipv6)
 
     def _inside(self, own: IPv4Network | IPv6Network) -> str:
         """The pods' ranges of one IP version with the node's own."""
@@ -116,7 +132,7 @@ class PacketFilter:
         """
         original = "ct direction original"
         yield f"{_FROM_ELSEWHERE} {original} {_MARKED} ct mark set ct mark and {_UNMARKED:#x}"
-        for word, own, _ in self._families():
+        for word, own, *_ in self._families():
             yield (
                 f"{_FROM_SWITCH} {word} saddr != {self._inside(own)} {original}"
                 f" fib daddr type local ct mark set ct mark or {wayback.MARK:#x}"
@@ -128,15 +144,19 @@ class PacketFilter:
             return
         first, last = self.node_ports
         ports = f"meta l4proto {{ tcp, udp, sctp }} th dport {first}-{last}"
-        for word, _, target in self._families():
+        for word, _, _, target in self._families():
             local = f"fib daddr type local {word} daddr != {_NO_NODE_PORTS[word]}"
             yield f"{local} {ports} dnat {word} to {target}"
 
     def _forward(self) -> Iterator[str]:
         if self.tunnel_port is not None:
             yield f"{_FROM_SWITCH} udp dport {self.tunnel_port} drop"
-        for word, own, _ in self._families():
+        for word, own, service, node_port in self._families():
             yield f"{_FROM_ELSEWHERE} {_TO_SWITCH} {word} saddr {own} drop"
+            yield (
+                f"{_FROM_ELSEWHERE} {_TO_SWITCH} {word} daddr {{ {service}, {node_port} }}"
+                " ct state new ct status & dnat == 0 drop"
+            )
             if any(net.version == own.version for net in self.services):
                 back = f"{_FROM_SWITCH} {_TO_SWITCH} {word} daddr {_set(own, self.services)}"
                 yield f"{back} {_RESET}"
@@ -146,7 +166,7 @@ class PacketFilter:
     def _masquerade(self) -> Iterator[str]:
         if not self.masquerade:
             return
-        for word, own, _ in self._families():
+        for word, own, *_ in self._families():
             yield (
                 f'oifname != "{names.GATEWAY_PORT}" {word} saddr {own}'
                 f" {word} daddr != {self._inside(own)} masquerade"

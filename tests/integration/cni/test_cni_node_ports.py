@@ -18,6 +18,7 @@ from host_side import (
     POD,
     PORT,
     PROTOCOLS,
+    SERVICE,
     HostSide,
     beside_kube_proxy,
     call,
@@ -148,6 +149,19 @@ def test_nobody_elsewhere_speaks_as_the_node_or_as_its_pods(
         send(CLIENT[version], honest)
         side.wait(lambda s: honest in s.frame, "the honest one")
         assert not any(forged in s.frame for s in side.read())
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_nobody_elsewhere_calls_addresses_that_only_the_node_uses(
+    plain: HostSide, version: int, protocol: str
+) -> None:
+    plain.forget()
+    for address in (NODE_PORT[version], SERVICE[version]):
+        call(plain.client, protocol, address, PORT)
+    own = call(plain.client, protocol, OWN[version], PORT)
+    plain.wait_for_ends(ends_of(protocol, CLIENT[version], own, NODE_PORT[version], PORT))
+    assert len(plain.sent_to(PORT)) == 1
 
 
 def test_no_redirect_where_none_is_wanted() -> None:
