@@ -278,13 +278,25 @@ def balance_instead(
         yield Flow(Table.ENDPOINT, USUAL, numbered, _served(called, target))
 
 
-def sticky(endpoints: EndpointSet, targets: Iterable[Target]) -> Iterator[Flow]:
+def sticky(
+    endpoints: EndpointSet, targets: Iterable[Target], priority: int = USUAL
+) -> Iterator[Flow]:
     """New connections of clients that had this endpoint last, or have just been given it."""
     for target in targets:
-        condition = match(
-            REMEMBERED.matches(mark_of(endpoints, target)), *endpoints.chosen, *endpoints.traffic
-        )
-        yield Flow(Table.STICKY, USUAL, condition, _translated(endpoints, target))
+        condition = _had_last(endpoints, target)
+        yield Flow(Table.STICKY, priority, condition, _translated(endpoints, target))
+
+
+def forgotten(endpoints: EndpointSet, targets: Iterable[Target], priority: int) -> Iterator[Flow]:
+    """New connections of clients whose last endpoint is meant for others now: they get another."""
+    for target in targets:
+        condition = _had_last(endpoints, target)
+        yield Flow(Table.STICKY, priority, condition, (Goto(Table.BALANCE),))
+
+
+def _had_last(endpoints: EndpointSet, target: Target) -> Match:
+    mark = REMEMBERED.matches(mark_of(endpoints, target))
+    return match(mark, *endpoints.chosen, *endpoints.traffic)
 
 
 def _served(called: EndpointSet, target: Target) -> tuple[Action, ...]:

@@ -20,6 +20,7 @@ from ovsnet.flows.service import (
     called,
     called_by_the_few,
     called_from_inside,
+    forgotten,
     healthy_here,
     inside_by_the_few,
     service_owner,
@@ -181,16 +182,24 @@ def _opened(service: Service, way: Way, door: Door, port: _Port) -> Iterator[Flo
 
 def _in_zone(ports: list[_Port], zone: str) -> Iterator[Flow]:
     for port in ports:
-        targets = port.choice.zones.get(zone, ())
-        yield from balance_instead(port.cluster, port.part("zone"), targets, SOONER)
+        yield from _hinted(port, "zone", port.choice.zones.get(zone, ()), SOONER)
+
+
+def _hinted(port: _Port, name: str, targets: tuple[Target, ...], priority: int) -> Iterator[Flow]:
+    """The flows where only those endpoints will do that hints mean for a zone or node; with any."""
+    yield from balance_instead(port.cluster, port.part(name), targets, priority)
+    if targets and port.cluster.affinity:
+        meant = frozenset(targets)
+        others = (target for target in port.choice.everywhere if target not in meant)
+        yield from sticky(port.cluster, targets, priority)
+        yield from forgotten(port.cluster, others, priority)
 
 
 def _on_node(
     service: Service, doors: tuple[Entrance, ...], ports: list[_Port], node: str
 ) -> Iterator[Flow]:
     for port in ports:
-        hinted = port.choice.nodes.get(node, ())
-        yield from balance_instead(port.cluster, port.part("node"), hinted, BEFORE)
+        yield from _hinted(port, "node", port.choice.nodes.get(node, ()), BEFORE)
         local: tuple[Target, ...] = port.choice.local.get(node, ())
         yield from balance(port.local, local)
         if service.affinity:
