@@ -5,11 +5,12 @@ single service.
 to Open vSwitch, and up the node's own stack, which would deliver or forward it past every flow
 (Open vSwitch's manual says to drop it there, userspace installation, "Using the userspace
 datapath"). The ports are known by their link group. With the kernel's datapath nothing gets that
-far, and the rule matches nothing. The switch takes what comes by the gateway port for the node's if
-it has an address of the node's. So nothing that comes from beyond is forwarded there with one of
-those, or with one of this node's range, and nothing is for an address there that no interface has,
-unless the node has made it so. Nor does the switch bring such packets back, but for the
-node's own refusals, whose addresses it has translated.
+far, and the rule matches nothing.
+
+The switch takes what comes by the gateway port for the node's if it has an address of the node's.
+So nothing from beyond is forwarded there with one of those, or with one of this node's range; and
+nothing that is for an address there that no interface has, unless the node has made it so. Nor does
+the switch bring such packets back, but for the node's refusals, whose addresses it has translated.
 
 **Refusals.** The switch marks packets for which there is no endpoint by their source MAC, and the
 answer goes back into it. They are answered before anything else is done with them, for whatever
