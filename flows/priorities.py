@@ -8,6 +8,7 @@ from __future__ import annotations
 LAST = 0
 ELSE = 25
 OTHERWISE = 50
+RATHER = 75
 USUAL = 100
 SOONER = 150
 BEFORE = 200
