@@ -1,7 +1,7 @@
 """Flows as a switch reports them, from bytes (OpenFlow 1.5.1, section 7.3.5.2).
 
-Flows that the switch itself has learnt (`ovsnet.flows.learnt`) are left out everywhere: they come
-and go, and are nobody's concern but the switch's.
+Flows that the switch itself has learnt (`ovsnet.flows.learnt`) are left out: they come and go, and
+are nobody's concern but the switch's.
 
 What comes from a switch is believed to be nothing in particular: every length is checked before
 it is used and every step goes forward, so the work is bounded by the number of octets. A flow

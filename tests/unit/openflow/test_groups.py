@@ -3,23 +3,31 @@
 import struct
 
 import msgspec
+import pytest
 from session_play import OURS, TIMING, Play, Wanted, flow, raw, settled
 
 from ovsnet.controller.notices import Acknowledged, Compared, Synchronised, WriteFailed
+from ovsnet.controller.openflow import groups
 from ovsnet.controller.openflow.actions import encode_list
 from ovsnet.controller.openflow.groups import group_message, groups_for
-from ovsnet.flows.balance import GROUPS
 from ovsnet.flows.fields import Field
 from ovsnet.flows.flow import Flow, Group, Resubmit, SelectGroup, SetField
 from ovsnet.names import Table
 
-BY_ID = {group.id: group for group in GROUPS}
-NAMED = {
-    group.id: {a.id for bucket in group.buckets for a in bucket if isinstance(a, Group)}
-    for group in GROUPS
+PLAIN, OUTER, INNER = 1, 2, 3
+DONE = (Resubmit(Table.SPREAD),)
+BY_ID = {
+    PLAIN: SelectGroup(PLAIN, 1, (DONE, DONE)),
+    OUTER: SelectGroup(OUTER, 1, ((Group(INNER),), (Group(INNER),))),
+    INNER: SelectGroup(INNER, 2, (DONE,)),
 }
-PLAIN = next(number for number, named in NAMED.items() if not named)
-OUTER, (INNER, *_) = next((number, [*named]) for number, named in NAMED.items() if named)
+NAMED = {PLAIN: set(), OUTER: {INNER}, INNER: set()}
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch):
+    """Groups of which one leads to another."""
+    monkeypatch.setattr(groups, "_GROUPS", BY_ID)
 
 
 def balancing(number: int, group: int) -> Flow:
