@@ -38,9 +38,9 @@ from ovsnet.flows.flow import (
     whole,
 )
 from ovsnet.flows.policy import drops_that_no_pod_counts, own_node
-from ovsnet.flows.priorities import BEFORE, FIRST, LAST, OTHERWISE, RATHER, SOONER, USUAL
+from ovsnet.flows.priorities import BEFORE, FIRST, LAST, OTHERWISE, SOONER, USUAL
 from ovsnet.flows.registers import DESTINATION, NATTED, ND_ANSWER, OUT_PORT, SOURCE, Side
-from ovsnet.flows.serving import legs, refused_by_the_node, serving
+from ovsnet.flows.serving import legs, nobody_there, refused_by_the_node, serving
 from ovsnet.flows.terms import (
     ARP,
     FAMILIES,
@@ -57,7 +57,6 @@ from ovsnet.names import (
     GATEWAY_OFFSET,
     GATEWAY_OFPORT,
     POLICY_ZONE,
-    REFUSER_MAC,
     ROUTER_MAC,
     TUNNEL_OFPORT,
     Table,
@@ -292,23 +291,6 @@ def to_the_world(gateway_mac: int) -> Iterator[Flow]:
     """
     for family in FAMILIES:
         yield _to_host(OTHERWISE, match(family), gateway_mac)
-
-
-def nobody_there(gateway_mac: int) -> Iterator[Flow]:
-    """Packets that the node led here though they are for nobody: to an address of a service range
-    that no service has, above all. The node would lead them here again, so it is to refuse them.
-    """
-    for family in FAMILIES:
-        yield Flow(
-            Table.ROUTE,
-            RATHER,
-            match(in_port(GATEWAY_OFPORT), NATTED.matches(0), family),
-            (
-                SetField(Field.ETH_SRC, mac(REFUSER_MAC)),
-                SetField(Field.ETH_DST, gateway_mac),
-                InPort(),
-            ),
-        )
 
 
 def _to_host(priority: int, condition: Match, gateway_mac: int) -> Flow:

@@ -14,6 +14,7 @@ from ovsnet.flows.flow import (
     Ct,
     Flow,
     Goto,
+    InPort,
     Move,
     Nat,
     NatKind,
@@ -24,7 +25,7 @@ from ovsnet.flows.flow import (
     match,
     term,
 )
-from ovsnet.flows.priorities import BEFORE, FIRST, OTHERWISE, SOONER, USUAL
+from ovsnet.flows.priorities import BEFORE, FIRST, OTHERWISE, RATHER, SOONER, USUAL
 from ovsnet.flows.registers import (
     DESTINATION,
     FOR_NODE,
@@ -103,7 +104,7 @@ def serving(node: Node) -> Iterator[Flow]:
     yield from refusals()
     yield from commit_served()
     yield from answers()
-    yield from out_of_any_port()
+    yield out_of_any_port()
     own = legs(node)
     yield from for_the_node((*node.addresses, *(leg.node_port for leg in own)))
     yield from from_the_node((*node.addresses, *(leg.gateway for leg in own)))
@@ -157,12 +158,9 @@ def hairpin(address: IPAddress, service: IPAddress) -> Flow:
 
 def from_host_to_host(leg: Leg) -> Iterator[Flow]:
     """Connections to services that come from the node, or from beyond through it. Answers of all
-    endpoints must come back to this switch, and those on the node itself or beyond would not; nor
-    would the node's refusals.
+    endpoints must come back to this switch, and those on the node itself or beyond would not.
     """
     family = next(iter(destination(leg.gateway)))
-    refused = match(_FROM_HOST, NATTED.has(Natted.REFUSED), family)
-    yield Flow(Table.SOURCE_NAT, FIRST, refused, _from(leg.service))
     to_gateway = match(_FROM_HOST, *destination(leg.gateway))
     yield Flow(Table.SOURCE_NAT, BEFORE, to_gateway, _from(leg.service))
     yield Flow(Table.SOURCE_NAT, OTHERWISE, match(_FROM_HOST, family), _from(leg.service))
@@ -203,21 +201,26 @@ def refusals() -> Iterator[Flow]:
 
 def refused_by_the_node(gateway_mac: int) -> Iterator[Flow]:
     """Connections to services without endpoints, on their way out: to the node, from the MAC that
-    says that it is to refuse them.
+    says that it is to refuse them. What the node led here itself goes back at once, for its refusal
+    needs no switch to find its way.
     """
+    to_node = (SetField(Field.ETH_SRC, mac(REFUSER_MAC)), SetField(Field.ETH_DST, gateway_mac))
+    out = (DESTINATION.set(Side.GATEWAY), OUT_PORT.set(GATEWAY_OFPORT), Goto(Table.OUTPUT))
     for family in FAMILIES:
-        yield Flow(
-            Table.ROUTE,
-            FIRST,
-            match(NATTED.has(Natted.REFUSED), family),
-            (
-                SetField(Field.ETH_SRC, mac(REFUSER_MAC)),
-                SetField(Field.ETH_DST, gateway_mac),
-                DESTINATION.set(Side.GATEWAY),
-                OUT_PORT.set(GATEWAY_OFPORT),
-                Goto(Table.OUTPUT),
-            ),
-        )
+        refused = match(NATTED.has(Natted.REFUSED), family)
+        yield Flow(Table.ROUTE, FIRST, refused, (*to_node, *out))
+        from_host = match(_FROM_HOST, *refused)
+        yield Flow(Table.SOURCE_NAT, FIRST, from_host, (*to_node, InPort()))
+
+
+def nobody_there(gateway_mac: int) -> Iterator[Flow]:
+    """Packets that the node led here though they are for nobody: to an address of a service range
+    that no service has, above all. The node would lead them here again, so it is to refuse them.
+    """
+    to_node = (SetField(Field.ETH_SRC, mac(REFUSER_MAC)), SetField(Field.ETH_DST, gateway_mac))
+    for family in FAMILIES:
+        condition = match(_FROM_HOST, NATTED.matches(0), family)
+        yield Flow(Table.ROUTE, RATHER, condition, (*to_node, InPort()))
 
 
 def commit_served() -> Iterator[Flow]:
@@ -232,30 +235,26 @@ def commit_served() -> Iterator[Flow]:
 
 
 def answers() -> Iterator[Flow]:
-    """Answers of endpoints, errors about connections to them, and refusals: what was translated on
-    the way there is translated back, the source first.
+    """Answers of endpoints, and errors about connections to them: what was translated on the way
+    there is translated back, the source first.
     """
-    served, source_too, refused = Natted.SERVED, Natted.SOURCE, Natted.REFUSED
+    served, source_too = Natted.SERVED, Natted.SOURCE
     for family in FAMILIES:
         plain = match(_ANSWER, _marked(served), family)
         yield Flow(Table.ANSWER, USUAL, plain, (NATTED.set(served), Goto(Table.ANSWER_SERVICE)))
         both = match(_ANSWER, _marked(served | source_too), family)
         undo = Ct(SOURCE_ZONE, Table.ANSWER_SERVICE, nat=Nat())
         yield Flow(Table.ANSWER, USUAL, both, (NATTED.set(served | source_too), undo))
-        no = match(_ANSWER, _marked(refused | source_too), family)
-        undo = Ct(SOURCE_ZONE, Table.ROUTE, nat=Nat())
-        yield Flow(Table.ANSWER, USUAL, no, (NATTED.set(source_too), undo))
         undo = Ct(SERVICE_ZONE, Table.ROUTE, nat=Nat())
         yield Flow(Table.ANSWER_SERVICE, USUAL, match(family), (undo,))
 
 
-def out_of_any_port() -> Iterator[Flow]:
+def out_of_any_port() -> Flow:
     """Packets of services' connections may leave by the port that they came in by: a pod that calls
     itself, a node whose endpoint is on its own network.
     """
-    for what in (Natted.SERVED, Natted.SOURCE):
-        actions = (SetField(Field.IN_PORT, 0), OutputField(OUT_PORT.bits))
-        yield Flow(Table.OUTPUT, SOONER, match(NATTED.has(what)), actions)
+    actions = (SetField(Field.IN_PORT, 0), OutputField(OUT_PORT.bits))
+    return Flow(Table.OUTPUT, SOONER, match(NATTED.has(Natted.SERVED)), actions)
 
 
 def _marked(marks: int) -> Term:

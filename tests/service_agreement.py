@@ -141,7 +141,9 @@ def _as_without_services(carriage: ServiceCarriage, call: Call) -> None:
 
 
 def _refused(carriage: ServiceCarriage, call: Call) -> None:
-    """The client's node is asked to refuse it, and the client hears of that."""
+    """The client's node is asked to refuse it, and the client hears of that: from the node itself,
+    or through the switch if it is a pod.
+    """
     alone = carriage.alone()
     client, called = ends_of(call)
     for _ in range(2):
@@ -152,6 +154,10 @@ def _refused(carriage: ServiceCarriage, call: Call) -> None:
         assert arrival.node == call.client.node
         source, destination = ends(arrival.packet)
         assert destination == called, f"{destination} is refused"
+        assert source == client, f"{source} is refused"
+        if call.client.whence is not Whence.POD:
+            assert set(journey.zones) <= {SERVICE_ZONE}, f"passes zones {journey.zones}"
+            continue
         if call.protocol is Protocol.TCP:
             no = between(call.protocol, destination, source, RST | ACK)
         else:
