@@ -65,10 +65,13 @@ class Execution:
 
 @dataclass
 class Lab:
-    """One sandbox. `extra` are options that its controller is started with besides."""
+    """One sandbox. `extra` are options that its controller is started with besides, `api_server`
+    is the program that its API server runs as.
+    """
 
     instance: str
     extra: tuple[str, ...] = ()
+    api_server: str = API_SERVER_WITH_CHOSEN_UIDS
     layout: Layout = field(init=False)
 
     def __post_init__(self) -> None:
@@ -79,7 +82,7 @@ class Lab:
 
         def api_server(*args: Any) -> process.Spec:
             spec = original_api(*args)
-            command = (sys.executable, "-c", API_SERVER_WITH_CHOSEN_UIDS, *spec.command[3:])
+            command = (sys.executable, "-c", self.api_server, *spec.command[3:])
             return process.Spec(spec.name, command, spec.netns, spec.environment)
 
         def controller(*args: Any) -> process.Spec:

@@ -10,18 +10,25 @@ from pathlib import Path
 
 import pytest
 from places import PodPlace
+from programs import API_SERVER_WITH_CHOSEN_UIDS
 from sandbox_lab import Lab
 
 from ovsnet.sandbox.layout import RUN_DIRECTORY
 
 
 @contextlib.contextmanager
-def sandbox(kind: str, letter: str, nodes: int, *extra: str) -> Iterator[Lab]:
-    """A sandbox called by its kind, this process and a letter; `extra` are as in `Lab`."""
+def sandbox(
+    kind: str,
+    letter: str,
+    nodes: int,
+    *extra: str,
+    api_server: str = API_SERVER_WITH_CHOSEN_UIDS,
+) -> Iterator[Lab]:
+    """A sandbox called by its kind, this process and a letter; all else is as in `Lab`."""
     if os.geteuid() != 0:
         pytest.skip("a sandbox needs root")
     _clear_the_dead(kind)
-    lab = Lab(f"{kind}{os.getpid()}{letter}", extra)
+    lab = Lab(f"{kind}{os.getpid()}{letter}", extra, api_server)
     try:
         lab.up(nodes)
         yield lab

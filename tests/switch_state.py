@@ -29,6 +29,7 @@ from ovsnet.controller.belief import Port
 from ovsnet.controller.network import Network
 from ovsnet.controller.openflow.encode import fingerprint
 from ovsnet.flows.flow import Flow
+from ovsnet.flows.learnt import LEARNT_COOKIE
 from ovsnet.flows.stamp import STAMP_KEY, serial_of, stamp_flow
 from ovsnet.flows.text import ParsedFlow, parse_flow
 from ovsnet.names import Table
@@ -127,8 +128,9 @@ def _without_serial(flow: Flow) -> Flow:
 
 
 def compare(lab: Lab, node: str, wanted: frozenset[Flow]) -> Comparison:
+    """How a switch's flows differ from these; those that it has learnt itself are left out."""
     strange: list[str] = []
-    parsed = dump(lab, node, strange)
+    parsed = [each for each in dump(lab, node, strange) if each.flow.cookie != LEARNT_COOKIE]
     counted = Counter(_without_serial(each.flow) for each in parsed)
     return Comparison(
         wanted - counted.keys(),

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from answerers import answerers
+from market import Market, build
+from programs import LENIENT_API_SERVER
+from sandbox_runs import ended_by_a_signal, introduce, sandbox
+from switch_state import expect_exact_flows
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ended_by_a_signal() -> Iterator[None]:
+    with ended_by_a_signal():
+        yield
+
+
+@pytest.fixture(scope="session")
+def _built() -> Iterator[Market]:
+    with (
+        sandbox("svctest", "a", 3, api_server=LENIENT_API_SERVER) as lab,
+        answerers() as answering,
+    ):
+        made = build(lab, answering)
+        introduce(made.pods.values())
+        yield made
+
+
+@pytest.fixture
+def market(_built: Market) -> Iterator[Market]:
+    """A market without services. After the test every switch has exactly the flows that it should
+    have, of the services that the test has left, and of none.
+    """
+    yield _built
+    expect_exact_flows(_built.lab)
+    _built.clear()
+    _built.settle()
+    expect_exact_flows(_built.lab)
