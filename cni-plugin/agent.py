@@ -13,7 +13,7 @@ import click
 
 from ovsnet import api, logs, model, names
 from ovsnet.cni import config as options
-from ovsnet.cni import revalidation, tracked
+from ovsnet.cni import revalidation, servedudp, tracked
 from ovsnet.cni.check import Checker
 from ovsnet.cni.config import Config, ConfigError
 from ovsnet.cni.edges import Edges, no_checkpoint
@@ -21,6 +21,8 @@ from ovsnet.cni.endpoint import Endpoints
 from ovsnet.cni.exchange import Exchange
 from ovsnet.cni.housekeeping import Housekeeping
 from ovsnet.cni.keeper import Keeper
+from ovsnet.cni.leads import LeadWatch
+from ovsnet.cni.moving import Moving
 from ovsnet.cni.node import Node
 from ovsnet.cni.ovsdb import Database
 from ovsnet.cni.probe import Closer
@@ -100,8 +102,10 @@ class Agent:
             Respondent(name, url, Exchange(url, PATIENCE), lambda: tracked.connections(rundir))
             for url in urls
         ]
+        management = rundir / f"{config.bridge}.mgmt"
+        self._moving = Moving(lambda: LeadWatch(management), lambda: servedudp.connected(rundir))
         self._settling = Settling(
-            lambda: StampWatch(rundir / f"{config.bridge}.mgmt"),
+            lambda: StampWatch(management),
             lambda: revalidation.connected(rundir),
             self._settled,
         )
@@ -109,6 +113,7 @@ class Agent:
     def _settled(self, stamp: Stamp | None) -> None:
         for reporter in self._reporters:
             reporter.settled(stamp)
+        self._moving.settled(stamp)
 
     def start(self) -> None:
         """Answer calls and keep the node in shape, in threads of their own."""
@@ -118,12 +123,14 @@ class Agent:
             reporter.start()
         for respondent in self._respondents:
             respondent.start()
+        self._moving.start()
         self._settling.start()
 
     def stop(self) -> None:
         """Finish what is under way. Running pods, the bridge and the configuration stay."""
         self._server.stop()
         self._settling.stop()
+        self._moving.stop()
         for reporter in self._reporters:
             reporter.stop()
         for respondent in self._respondents:

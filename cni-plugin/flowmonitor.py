@@ -31,6 +31,7 @@ from ovsnet.cni.flowupdates import (
 _RECEIVE_BYTES = 1 << 16
 _HANDSHAKE_SECONDS = 5.0
 _ANSWER_SECONDS = 10.0
+_AT_ONCE = 500
 
 
 class FlowMonitor(ABC):
@@ -112,6 +113,18 @@ class FlowMonitor(ABC):
                 raise WatchError(f"the switch did not answer within {_ANSWER_SECONDS:g} s")
             self._receive()
 
+    def order(self, kind: Kind, bodies: Sequence[bytes]) -> None:
+        """Have messages carried out that have no answer, and return when they are.
+
+        Raises:
+            WatchError: as `wait`, or the switch refuses one.
+        """
+        # A few at a time: the switch does other things in between.
+        for start in range(0, len(bodies), _AT_ONCE):
+            for body in bodies[start : start + _AT_ONCE]:
+                self._send(kind, MONITOR_XID - 1, body)
+            self.synchronise()
+
     def cut(self) -> None:
         """Hang up: whoever waits for the switch gets a `WatchError`."""
         with contextlib.suppress(OSError):
@@ -145,6 +158,11 @@ class FlowMonitor(ABC):
                 self._send(Kind.ECHO_REPLY, xid, body)
             case Kind.ECHO_REPLY:
                 self._answered = xid
+            case Kind.ERROR if self._known:
+                raise WatchError(
+                    f"the switch refuses a message (error {body[:4].hex()}): expected Open vSwitch"
+                    " 3.1 or later"
+                )
             case Kind.ERROR:
                 raise WatchError(
                     f"the switch refuses to be watched (error {body[:4].hex()}): expected flow"

@@ -42,6 +42,7 @@ class Kind(IntEnum):
     ERROR = 1
     ECHO_REQUEST = 2
     ECHO_REPLY = 3
+    EXPERIMENTER = 4
     MULTIPART_REQUEST = 18
     MULTIPART_REPLY = 19
 

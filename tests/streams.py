@@ -103,9 +103,18 @@ class Conversation:
 
 @contextlib.contextmanager
 def tcp_conversation(
-    client: Place, server: Place, version: int, port: int, *, server_sends: bool
+    client: Place,
+    server: Place,
+    version: int,
+    port: int,
+    *,
+    server_sends: bool,
+    called: str | None = None,
+    source_port: int = 0,
 ) -> Iterator[Conversation]:
-    """Connect, and have one end send a few octets every few ms."""
+    """Connect, and have one end send a few octets every few ms. The server is called by its own
+    address, or by another one that leads to it.
+    """
     family = socket.AF_INET if version == 4 else socket.AF_INET6
 
     def listen() -> socket.socket:
@@ -116,12 +125,16 @@ def tcp_conversation(
         return made
 
     def connect() -> socket.socket:
-        return socket.create_connection((server.address(version), port), timeout=5)
+        return socket.create_connection(
+            (called or server.address(version), port),
+            timeout=5,
+            source_address=(client.address(version), source_port),
+        )
 
     with server.within(listen) as listener, client.within(connect) as calling:
-        called, _ = listener.accept()
-        with called:
-            ends = (called, calling) if server_sends else (calling, called)
+        taken, _ = listener.accept()
+        with taken:
+            ends = (taken, calling) if server_sends else (calling, taken)
             conversation = Conversation(*ends)
             ended = threading.Event()
             for end in ends:

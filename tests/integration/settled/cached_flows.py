@@ -18,9 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from ovsnet.flows.stamp import stamp_flow
-from ovsnet.flows.text import print_flow
-from ovsnet.names import Table
+from stamped_bundles import StampedBundles
+
 from ovsnet.sandbox.netns import within
 from ovsnet.sandbox.openvswitch import NETNS_DIRECTORY, OpenVSwitch, network_namespace
 
@@ -52,7 +51,7 @@ class Switch:
     def __init__(self, ovs: OpenVSwitch, ends: tuple[str, str]) -> None:
         self.ovs = ovs
         self.ends = ends
-        self._serial = 0
+        self._bundles = StampedBundles(ovs)
 
     def cached(self) -> int:
         """How many flows the datapath has cached."""
@@ -78,7 +77,9 @@ class Switch:
     def write(self, *, allowed: bool, others: int = 0) -> Change:
         """Allow or forbid the stream by one bundle; `others` bundles that concern nobody before."""
         for _ in range(others):
-            self.bundle(f"add table=0,priority=60,udp,tp_src=1,cookie={self._serial},actions=drop")
+            self.bundle(
+                f"add table=0,priority=60,udp,tp_src=1,cookie={self._bundles.serial},actions=drop"
+            )
         order = "delete_strict" if allowed else "add"
         action = "" if allowed else ",actions=drop"
         return Change(
@@ -88,14 +89,7 @@ class Switch:
 
     def bundle(self, *messages: str) -> tuple[int, int]:
         """Send flow-mods in ovs-ofctl's syntax, and a stamp after them; its digest and number."""
-        self._serial += 1
-        # Flows that come and go have the same digests again and again.
-        digest = 1 + self._serial % 2
-        stamp = print_flow(stamp_flow(digest, self._serial))
-        stamp = stamp.replace(Table.STAMP.text, str(int(Table.STAMP)))
-        text = "".join(f"flow {message}\n" for message in (*messages, f"add {stamp}"))
-        self.ovs.ofctl("bundle", BRIDGE, "-", stdin=text)
-        return digest, self._serial
+        return self._bundles.send(*messages)
 
     def set_up(self) -> None:
         """Make the bridge, its ports, and flows that look at every bit of the source port."""

@@ -34,6 +34,7 @@ from ovsnet.cni.flowupdates import (
     MONITOR_XID,
     Event,
     FlowUpdate,
+    Kind,
     Watched,
     WatchError,
     hello,
@@ -243,6 +244,35 @@ def test_a_pause_that_is_over_is_not_waited_for(told_switch: ToldSwitch, monitor
     monitor.synchronise()
     answering.join()
     assert monitor.digests == [1, 2]
+
+
+def test_messages_are_carried_out_when_that_is_said(
+    told_switch: ToldSwitch, monitor: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flowmonitor, "_AT_ONCE", 2)
+    bodies = [b"first", b"second", b"third", b"fourth", b"fifth"]
+    heard: list[bytes] = []
+
+    def switch() -> None:
+        while len(heard) < 8:
+            kind, length, xid = struct.unpack("!xBHI", told_switch.heard(8))
+            heard.append(told_switch.heard(length - 8))
+            if kind == ECHO_REQUEST:
+                told_switch.say(message(ECHO_REPLY, b"", xid=xid))
+            else:
+                assert kind == Kind.EXPERIMENTER
+
+    thread = threading.Thread(target=switch)
+    thread.start()
+    monitor.order(Kind.EXPERIMENTER, bodies)
+    thread.join()
+    assert heard == [b"first", b"second", b"", b"third", b"fourth", b"", b"fifth", b""]
+
+
+def test_a_message_that_is_refused(told_switch: ToldSwitch, monitor: Heard) -> None:
+    told_switch.say(message(1, b"\0\x01\0\x03", xid=1))
+    with pytest.raises(WatchError, match=r"refuses a message \(error 00010003\).* 3\.1"):
+        monitor.order(Kind.EXPERIMENTER, [b"unheard of"])
 
 
 def test_a_switch_that_hangs_up_instead_of_an_answer(
