@@ -1,8 +1,8 @@
 """How a connection gets one of several endpoints: by a hash, in a few groups that never change.
 
-A group of the switch turns the hash of a connection's addresses and ports into a slot, and flows
-turn the slot into the number of an endpoint. Both are the same for all services that have so many
-endpoints, so that a service itself needs one flow for each endpoint and no group of its own.
+A group of the switch makes a hash of a connection's addresses and ports, of which some bits are its
+slot, and flows turn that into the number of an endpoint. Both are the same for all services that
+have so many endpoints, so that a service itself needs one flow for each endpoint and no group.
 
 The number of slots is a power of two, as the switch's hash is. It is so much larger than that of
 the endpoints that no endpoint's share is off by more than a sixteenth. An entry of the switch's
@@ -15,17 +15,19 @@ from collections.abc import Iterator
 
 import msgspec
 
+from ovsnet.flows.fields import Field
 from ovsnet.flows.flow import (
     Action,
     Block,
     Flow,
     Goto,
     Group,
+    Move,
     Owner,
     OwnerKind,
     Resubmit,
     SelectGroup,
-    SetField,
+    Subfield,
     block,
 )
 from ovsnet.flows.priorities import USUAL
@@ -36,44 +38,40 @@ MOST_ENDPOINTS = 4096
 """Endpoints of one set at most: what the largest number of slots divides evenly enough."""
 
 _SLOTS_PER_ENDPOINT = 16
-_FIRST_BASIS, _SECOND_BASIS = 1, 2
+_BASIS = 1
 
 
 class _Choice(msgspec.Struct, frozen=True):
-    """A way to a slot: the group to begin with, and of how many slots it chooses."""
+    """A way to a slot: the group, and of how many slots it chooses."""
 
     group: int
     slots: int
 
 
-_SMALL, _MEDIUM, _LARGE, _HUGE = _WAYS = (
+_WAYS = (
     _Choice(1, 1 << 4),
     _Choice(2, 1 << 8),
     _Choice(3, 1 << 12),
-    _Choice(5, 1 << 16),
+    _Choice(4, 1 << 16),
 )
 
 
-def _buckets(bits: int, shift: int, then: Action) -> tuple[tuple[Action, ...], ...]:
-    """One bucket for each value of so many bits of the slot, from bit `shift` on."""
-    mask = (1 << bits) - 1 << shift
-    field = SLOT.bits.field
-    return tuple((SetField(field, value << shift, mask), then) for value in range(1 << bits))
+def _group(way: _Choice) -> SelectGroup:
+    """A group whose one bucket takes the slot from the hash. It is a group only because none but a
+    group has the switch make a hash (ovs-ofctl(8), dp_hash).
+    """
+    bits = way.slots.bit_length() - 1
+    slot = Subfield(SLOT.bits.field, SLOT.bits.offset, bits)
+    return SelectGroup(
+        way.group, _BASIS, ((Move(Subfield(Field.DP_HASH, 0, bits), slot), Resubmit(Table.SPREAD)),)
+    )
 
 
-_DONE = Resubmit(Table.SPREAD)
+GROUPS = tuple(map(_group, _WAYS))
+"""All groups that a switch ever has."""
 
-GROUPS = (
-    SelectGroup(_SMALL.group, _FIRST_BASIS, _buckets(4, 0, _DONE)),
-    SelectGroup(_MEDIUM.group, _FIRST_BASIS, _buckets(8, 0, _DONE)),
-    SelectGroup(_LARGE.group, _FIRST_BASIS, _buckets(8, 4, Group(4))),
-    SelectGroup(4, _SECOND_BASIS, _buckets(4, 0, _DONE)),
-    SelectGroup(_HUGE.group, _FIRST_BASIS, _buckets(8, 8, Group(6))),
-    SelectGroup(6, _SECOND_BASIS, _buckets(8, 0, _DONE)),
-)
-"""All groups that a switch ever has. A hash has at most 256 values (dp_hash), so more slots take
-two groups, one after the other, whose hashes differ.
-"""
+SLOTS = {way.group: way.slots for way in _WAYS}
+"""Of how many slots each of them chooses one, by its id."""
 
 
 def _way(count: int) -> _Choice:

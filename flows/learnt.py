@@ -13,5 +13,7 @@ from ovsnet.flows.flow import OwnerKind
 LEARNT_COOKIE: Final = OwnerKind.LEARNT << 56
 """The cookie of all of them."""
 
-MOST_LEARNT: Final = 200_000
-"""Clients that one switch remembers at most; beyond that, affinity is not kept for new ones."""
+MOST_LEARNT: Final = 10_000
+"""Clients that one switch remembers at most; beyond that, affinity is not kept for new ones. The
+switch counts them whenever it learns one, which takes a millisecond or two for so many.
+"""

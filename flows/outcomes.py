@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 
-from ovsnet.flows.balance import GROUPS
+from ovsnet.flows.balance import SLOTS
 from ovsnet.flows.conditions import address_words, packets_words, port_words, value_words
 from ovsnet.flows.fields import Field
 from ovsnet.flows.flow import (
@@ -35,7 +35,6 @@ from ovsnet.flows.vocabulary import FIELDS, ZONES
 
 _ANY_WAY_OUT = "may leave by the port that it came in by"
 _SETTLED = {settled(bits): natted(bits) for bits in range(1 << MARKS.bits)}
-_BUCKETS = {group.id: group.buckets for group in GROUPS}
 
 
 def outcome_words(actions: Iterable[Action], names: Names) -> str:
@@ -98,17 +97,9 @@ def _moved(action: Move) -> str:
 
 
 def _grouped(number: int) -> str:
-    slots = _slots(number)
+    slots = SLOTS.get(number)
     chosen = f"one of {slots} slots by a hash" if slots else "handed on"
     return f"{chosen} (group {number})"
-
-
-def _slots(number: int) -> int:
-    """Among how many slots a group chooses, those groups included that it leads to."""
-    count = len(_BUCKETS.get(number, ()))
-    if count and isinstance(following := _BUCKETS[number][0][-1], Group):
-        return count * _slots(following.id)
-    return count
 
 
 def _set(action: SetField, names: Names) -> str:

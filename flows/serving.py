@@ -25,7 +25,7 @@ from ovsnet.flows.flow import (
     match,
     term,
 )
-from ovsnet.flows.priorities import BEFORE, FIRST, OTHERWISE, RATHER, SOONER, USUAL
+from ovsnet.flows.priorities import AHEAD, BEFORE, FIRST, OTHERWISE, RATHER, SOONER, USUAL
 from ovsnet.flows.registers import (
     DESTINATION,
     FOR_NODE,
@@ -104,7 +104,7 @@ def serving(node: Node) -> Iterator[Flow]:
     yield from refusals()
     yield from commit_served()
     yield from answers()
-    yield out_of_any_port()
+    yield from out_of_any_port()
     own = legs(node)
     yield from for_the_node((*node.addresses, *(leg.node_port for leg in own)))
     yield from from_the_node((*node.addresses, *(leg.gateway for leg in own)))
@@ -113,6 +113,7 @@ def serving(node: Node) -> Iterator[Flow]:
         yield called_otherwise(leg.node_port)
         yield from health_checks(leg)
         yield from from_host_to_host(leg)
+        yield from from_host_to_nobody((*node.addresses, leg.gateway), leg)
     for network in node.pod_cidrs:
         yield from_host_to_pod(network)
     for address in node.addresses:
@@ -166,6 +167,16 @@ def from_host_to_host(leg: Leg) -> Iterator[Flow]:
     yield Flow(Table.SOURCE_NAT, OTHERWISE, match(_FROM_HOST, family), _from(leg.service))
 
 
+def from_host_to_nobody(addresses: Iterable[IPAddress], leg: Leg) -> Iterator[Flow]:
+    """Connections of the node's own processes to services without endpoints. Linux does not refuse
+    what seems to come from one of its own addresses by ICMP.
+    """
+    for address in addresses:
+        if address.version == leg.service.version:
+            refused = match(_FROM_HOST, NATTED.has(Natted.REFUSED), *source(address))
+            yield Flow(Table.SOURCE_NAT, FIRST, refused, _from(leg.service))
+
+
 def from_host_to_pod(own: IPNetwork) -> Flow:
     """The same connections to pods of this node, whose answers come back to this switch anyway:
     the pod sees who calls.
@@ -201,8 +212,8 @@ def refusals() -> Iterator[Flow]:
 
 def refused_by_the_node(gateway_mac: int) -> Iterator[Flow]:
     """Connections to services without endpoints, on their way out: to the node, from the MAC that
-    says that it is to refuse them. What the node led here itself goes back at once, for its refusal
-    needs no switch to find its way.
+    says that it is to refuse them. What the node led here for others goes back at once, as its
+    refusal finds the way without the switch.
     """
     to_node = (SetField(Field.ETH_SRC, mac(REFUSER_MAC)), SetField(Field.ETH_DST, gateway_mac))
     out = (DESTINATION.set(Side.GATEWAY), OUT_PORT.set(GATEWAY_OFPORT), Goto(Table.OUTPUT))
@@ -210,7 +221,7 @@ def refused_by_the_node(gateway_mac: int) -> Iterator[Flow]:
         refused = match(NATTED.has(Natted.REFUSED), family)
         yield Flow(Table.ROUTE, FIRST, refused, (*to_node, *out))
         from_host = match(_FROM_HOST, *refused)
-        yield Flow(Table.SOURCE_NAT, FIRST, from_host, (*to_node, InPort()))
+        yield Flow(Table.SOURCE_NAT, AHEAD, from_host, (*to_node, InPort()))
 
 
 def nobody_there(gateway_mac: int) -> Iterator[Flow]:
@@ -235,26 +246,30 @@ def commit_served() -> Iterator[Flow]:
 
 
 def answers() -> Iterator[Flow]:
-    """Answers of endpoints, and errors about connections to them: what was translated on the way
-    there is translated back, the source first.
+    """Answers of endpoints, errors about connections to them, and refusals: what was translated on
+    the way there is translated back, the source first.
     """
-    served, source_too = Natted.SERVED, Natted.SOURCE
+    served, source_too, refused = Natted.SERVED, Natted.SOURCE, Natted.REFUSED
     for family in FAMILIES:
         plain = match(_ANSWER, _marked(served), family)
         yield Flow(Table.ANSWER, USUAL, plain, (NATTED.set(served), Goto(Table.ANSWER_SERVICE)))
         both = match(_ANSWER, _marked(served | source_too), family)
         undo = Ct(SOURCE_ZONE, Table.ANSWER_SERVICE, nat=Nat())
         yield Flow(Table.ANSWER, USUAL, both, (NATTED.set(served | source_too), undo))
+        no = match(_ANSWER, _marked(refused | source_too), family)
+        undo = Ct(SOURCE_ZONE, Table.ROUTE, nat=Nat())
+        yield Flow(Table.ANSWER, USUAL, no, (NATTED.set(source_too), undo))
         undo = Ct(SERVICE_ZONE, Table.ROUTE, nat=Nat())
         yield Flow(Table.ANSWER_SERVICE, USUAL, match(family), (undo,))
 
 
-def out_of_any_port() -> Flow:
+def out_of_any_port() -> Iterator[Flow]:
     """Packets of services' connections may leave by the port that they came in by: a pod that calls
     itself, a node whose endpoint is on its own network.
     """
-    actions = (SetField(Field.IN_PORT, 0), OutputField(OUT_PORT.bits))
-    return Flow(Table.OUTPUT, SOONER, match(NATTED.has(Natted.SERVED)), actions)
+    for what in (Natted.SERVED, Natted.SOURCE):
+        actions = (SetField(Field.IN_PORT, 0), OutputField(OUT_PORT.bits))
+        yield Flow(Table.OUTPUT, SOONER, match(NATTED.has(what)), actions)
 
 
 def _marked(marks: int) -> Term:

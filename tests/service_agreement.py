@@ -141,8 +141,8 @@ def _as_without_services(carriage: ServiceCarriage, call: Call) -> None:
 
 
 def _refused(carriage: ServiceCarriage, call: Call) -> None:
-    """The client's node is asked to refuse it, and the client hears of that: from the node itself,
-    or through the switch if it is a pod.
+    """The client's node is asked to refuse it, and the client hears of that: through the switch, or
+    from the node itself if the client is beyond it.
     """
     alone = carriage.alone()
     client, called = ends_of(call)
@@ -154,8 +154,8 @@ def _refused(carriage: ServiceCarriage, call: Call) -> None:
         assert arrival.node == call.client.node
         source, destination = ends(arrival.packet)
         assert destination == called, f"{destination} is refused"
-        assert source == client, f"{source} is refused"
-        if call.client.whence is not Whence.POD:
+        if call.client.whence is Whence.OUTSIDE:
+            assert source == client, f"{source} is refused"
             assert set(journey.zones) <= {SERVICE_ZONE}, f"passes zones {journey.zones}"
             continue
         if call.protocol is Protocol.TCP:

@@ -192,7 +192,7 @@ def reading(text, ports=None):
         ),
         ("table=balance actions=group:1", "all packets", "one of 16 slots by a hash (group 1)"),
         ("table=balance actions=group:3", "all packets", "one of 4096 slots by a hash (group 3)"),
-        ("table=balance actions=group:5", "all packets", "one of 65536 slots by a hash (group 5)"),
+        ("table=balance actions=group:4", "all packets", "one of 65536 slots by a hash (group 4)"),
         ("table=balance actions=group:77", "all packets", "handed on (group 77)"),
         (
             "table=balance,reg0=0x10000/0x10000 actions=drop",
