@@ -138,7 +138,8 @@ def start_switch(layout: Layout, host: plan.Host, userspace: bool) -> None:
     version = _tool(rundir, "ovs-vswitchd", "--version").split()[3]
     _tool(
         rundir,
-        *(*vsctl, "--no-wait", "init", "--"),
+        # The socket of ovsdb-server is there a moment before it listens.
+        *(*vsctl, "--retry", "--no-wait", "init", "--"),
         *("set", "Open_vSwitch", ".", f"ovs_version={version}"),
         *(f"external_ids:hostname={host.name}", f"external_ids:system-id={host.name}"),
     )

@@ -135,7 +135,8 @@ class OpenVSwitch:
             ]
         )
         self._wait(self._server, "ovsdb-server", self.db_socket.is_socket)
-        self.vsctl("--no-wait", "init")
+        # Its socket is there a moment before it listens.
+        self.vsctl("--retry", "--no-wait", "init")
         version = self._run(["ovs-vswitchd", "--version"]).split()[3]
         self.vsctl("--no-wait", "set", "Open_vSwitch", ".", f"ovs_version={version}")
 
