@@ -33,6 +33,8 @@ from ovsnet.cni.stampwatch import Stamp
 _log = logs.get("moving")
 
 _CONNECT_AGAIN = 0.5
+_ASK_AGAIN = 5.0
+"""Seconds after which a switch is asked again that runs and does not tell what it tracks."""
 
 _FROM_TIME_TO_TIME = 300.0
 """Seconds after which the tracker is looked through though nothing has changed."""
@@ -163,15 +165,19 @@ class Moving:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            pause = _ASK_AGAIN
             try:
                 self.follow()
-            except (WatchError, ControlError) as error:
+            except WatchError as error:
+                self._failed(str(error))
+                pause = _CONNECT_AGAIN
+            except ControlError as error:
                 self._failed(str(error))
             except Exception as error:
                 # Whatever it is, the next connection may do better.
                 _log.exception("ending UDP connections failed")
                 self._failed(f"{type(error).__name__}: {error}")
-            self._stopping.wait(_CONNECT_AGAIN)
+            self._stopping.wait(pause)
 
     def _failed(self, reason: str) -> None:
         if not self._stopping.is_set() and reason != self._reason:

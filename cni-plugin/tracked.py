@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ovsnet.cni.control import Control, ControlError, datapaths
-
-ZONE = 0xFFF0
-"""The connection tracking zone of all pod traffic; the flows' `CT_ZONE`."""
+from ovsnet.names import POLICY_ZONE
 
 MOST = 100_000
 """So many connections are told at the most."""
@@ -92,7 +90,8 @@ def _of(control: Control, datapath: str) -> list[Tracked]:
             f"it tracks {number.strip()} connections: making a list of more than {most} would keep"
             " the switch from its work"
         )
-    return list(parse(control.ask("dpctl/dump-conntrack", datapath, f"zone={ZONE}").splitlines()))
+    shown = control.ask("dpctl/dump-conntrack", datapath, f"zone={POLICY_ZONE}")
+    return list(parse(shown.splitlines()))
 
 
 def _kernel_count() -> str:

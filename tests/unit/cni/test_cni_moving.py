@@ -384,7 +384,8 @@ class Runs:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ovsnet.cni.moving._CONNECT_AGAIN", 0.001)
+    for name in ("_CONNECT_AGAIN", "_ASK_AGAIN"):
+        monkeypatch.setattr(f"ovsnet.cni.moving.{name}", 0.001)
 
 
 def hangs_up(switch: Switch) -> Switch:

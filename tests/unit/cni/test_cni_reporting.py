@@ -17,7 +17,6 @@ from ovsnet.cni.reporter import Reporter
 from ovsnet.cni.respondent import Respondent
 from ovsnet.cni.stampwatch import Stamp
 from ovsnet.cni.tracked import Tracked, TrackedError
-from ovsnet.names import POLICY_ZONE
 
 FIRST, SECOND = Stamp(0xAB, 1), Stamp(0xCD, 2)
 NEVER = 3600.0
@@ -245,10 +244,6 @@ def test_lines_that_are_no_connection(line):
 def test_connections_that_are_over_are_not_told(state, live):
     line = next(line for line in DUMP.splitlines() if "ESTABLISHED" in line)
     assert bool(list(tracked.parse([line.replace("ESTABLISHED", state)]))) is live
-
-
-def test_the_zone_is_that_of_the_flows():
-    assert tracked.ZONE == POLICY_ZONE
 
 
 class Commands:

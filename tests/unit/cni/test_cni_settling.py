@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovsnet.cni.control import ControlError
-from ovsnet.cni.settling import Settling
 from ovsnet.cni.flowupdates import WatchError
+from ovsnet.cni.settling import Settling
 from ovsnet.cni.stampwatch import Stamp
 
 
