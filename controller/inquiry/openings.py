@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
-from math import prod
 from typing import NamedTuple
 
 from ovsnet.controller.inquiry.passage import Fabric, Post, Trackers, Way
@@ -39,33 +38,22 @@ def openings(fabric: Fabric, at: Post, packet: Packet) -> Iterator[Opening]:
     if not slots:
         yield _opening(way, trackers, at, packet)
     for slot in slots:
-        yield _opening(*fabric.carry(at, packet, {}, _buckets(slot, way.buckets)), at, packet)
+        yield _opening(*fabric.carry(at, packet, {}, (slot,)), at, packet)
 
 
 def _slots(fabric: Fabric, node: str, way: Way) -> Iterator[int]:
     """One slot for each flow of `spread` that the hash may lead to, and one that leads to none."""
     chosen = [h.step.packet for h in way.hops if h.node == node and h.step.table is Table.SPREAD]
-    if not chosen or not way.buckets:
+    if not chosen or not way.choices:
         return
     table, packet = fabric.table(node, Table.SPREAD), chosen[0]
     met: set[int] = set()
-    for slot in range(prod(way.buckets)):
+    for slot in range(way.choices[0]):
         action = SLOT.set(slot)
         found = table.lookup(packet.write(action.field, action.value, action.mask).matchable)
         if id(found.flow) not in met:
             met.add(id(found.flow))
             yield slot
-
-
-def _buckets(slot: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """The buckets, one of each group on the way, that together make a slot; the first one chooses
-    its upper bits.
-    """
-    found: list[int] = []
-    for size in reversed(sizes):
-        slot, bucket = divmod(slot, size)
-        found.append(bucket)
-    return tuple(reversed(found))
 
 
 def _opening(way: Way, trackers: Trackers, at: Post, packet: Packet) -> Opening:

@@ -78,8 +78,8 @@ class Way(msgspec.Struct, frozen=True):
 
     `drop` is where it ended if it has not arrived; `packets` is what it was where it has, in the
     order of `arrivals`. `unread` are flows in tables on the way that the simulator cannot follow,
-    so that nobody can say what they would have done. `buckets` says from how many of them groups
-    chose.
+    so that nobody can say what they would have done. `choices` says of how many possibilities one
+    was taken, each time that the packet's hash had a say.
     """
 
     hops: tuple[Hop, ...]
@@ -87,7 +87,7 @@ class Way(msgspec.Struct, frozen=True):
     drop: Drop | None
     unread: tuple[tuple[str, ForeignFlow], ...] = ()
     packets: tuple[Packet, ...] = ()
-    buckets: tuple[int, ...] = ()
+    choices: tuple[int, ...] = ()
 
     def last(self, node: str, tables: Iterable[Table]) -> Flow | None:
         """The flow that it met last in any of these tables on a node."""
@@ -132,8 +132,8 @@ class Fabric:
     ) -> tuple[Way, Trackers]:
         """Carry a packet that comes in by a port; returns its way, and the trackers after it.
 
-        What reaches the tunnel of a node whose switch is not known counts as arrived there. Groups
-        take the buckets that `choices` says, and the first one beyond that.
+        What reaches the tunnel of a node whose switch is not known counts as arrived there. The
+        packet's hash is what `choices` says, wherever it has a say (see `Switch.trace`).
 
         Raises:
             ValueError: a flow sends to a port whose meaning is not modelled, or the packet goes
@@ -152,7 +152,7 @@ class Fabric:
     def _pass(self, at: Post, packet: Packet, walk: _Walk) -> Iterator[tuple[Post, Packet]]:
         switch = self._switches[at.node]
         incoming = packet.replace({Field.IN_PORT: at.port})
-        trace = switch.simulated.trace(incoming, walk.trackers.get(at.node), walk.choices)
+        trace = switch.simulated.trace(incoming, walk.trackers.get(at.node), walk.given)
         walk.note(switch, trace)
         for out in trace.deliveries:
             if out.port != TUNNEL_OFPORT:
@@ -171,10 +171,10 @@ class _Walk:
 
     def __init__(self, trackers: dict[str, Connections], choices: tuple[int, ...]) -> None:
         self.trackers = trackers
-        self.choices = choices
+        self.given = choices
         self._arrivals: list[Post] = []
         self._packets: list[Packet] = []
-        self._buckets: list[int] = []
+        self._choices: list[int] = []
         self._hops: list[Hop] = []
         self._drop: Drop | None = None
         self._unread: list[tuple[str, ForeignFlow]] = []
@@ -190,7 +190,7 @@ class _Walk:
         assert isinstance(trace.tracker, Connections)
         self.trackers[node] = trace.tracker
         self._hops += (Hop(node, step) for step in trace.steps)
-        self._buckets += (choice.of for choice in trace.choices)
+        self._choices += (choice.of for choice in trace.choices)
         for table in sorted({step.table for step in trace.steps}):
             self._unread += ((node, foreign) for foreign in switch.unread.get(table, ()))
         if trace.losses:
@@ -208,7 +208,7 @@ class _Walk:
             drop=None if self._arrivals else self._drop,
             unread=tuple(self._unread),
             packets=tuple(self._packets),
-            buckets=tuple(self._buckets),
+            choices=tuple(self._choices),
         )
 
 

@@ -90,7 +90,9 @@ class ServiceTrial:
         return record.flows()
 
     def refused(self, gateway: IPAddress) -> Flows:
-        """Whether the node is asked to refuse it, and the client hears what its gateway answers."""
+        """Whether the node is asked to refuse it, and a pod hears what its gateway answers. Whoever
+        calls from the node or through it hears that without any switch.
+        """
         node = Start(Post(self._here.post.node, GATEWAY_OFPORT), self._here.mac)
         record = Record(self._reader({}), None, "it is to be refused")
         if self._broken is not None:
@@ -99,13 +101,16 @@ class ServiceTrial:
         sent = opening.way.packets[0] if opening.way.packets else None
         meant = sent is not None and sent[Field.ETH_SRC] == mac(REFUSER_MAC)
         otherwise = "" if meant else ", and is not to be refused there"
-        if record.note("first packet", opening.way, node.post, otherwise) and sent and meant:
+        arrives = record.note("first packet", opening.way, node.post, otherwise)
+        if arrives and meant and sent is not None and self._here.post != node.post:
             answer = node.sends(refusal(sent, gateway))
             try:
                 way, _ = self._fabric.carry(node.post, answer, opening.trackers)
             except ValueError as error:
                 return record.broken(error)
-            record.note("refusal", way, self._here.post, self._misread(way))
+            # An error comes from the node, which is no end of the connection.
+            otherwise = "" if answer.quoted else _unlike(way, self._called, self._client)
+            record.note("refusal", way, self._here.post, otherwise)
         return record.flows()
 
     def dropped(self) -> Flows:
@@ -200,20 +205,6 @@ class ServiceTrial:
             }
             found[node] = Connections({**answered, **both})
         return found
-
-    def _misread(self, way: Way) -> str:
-        """What is wrong with a refusal that the client gets; nothing if it takes it for an answer
-        to its packet.
-        """
-        if not way.packets:
-            return ""
-        told = way.packets[0]
-        quoted = told.quoted
-        if quoted is None:
-            return _unlike(way, self._called, self._client)
-        mine = places(told)[1].address == self._client.address
-        about = places(quoted) == (self._client, self._called)
-        return "" if mine and about else ", and is about another connection"
 
     def _between(self, source: Endpoint, destination: Endpoint) -> Packets:
         return packets_between(self._protocol, source, destination)

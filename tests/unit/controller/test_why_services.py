@@ -4,14 +4,15 @@ the flows of the switches agree. What makes them disagree is found.
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import msgspec
 import pytest
 from court import Court
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from policy_objects import namespace, peer, pod, policy, port, rule
+from policy_carriage import ports_of
+from policy_objects import block, namespace, peer, pod, policy, port, rule
 from service_carriage import network_of, pods_of
 from service_objects import endpoint, endpoint_slice, node, service
 from service_strategies import service_calls, service_worlds
@@ -20,8 +21,9 @@ from ovsnet.controller.inquiry import services as module
 from ovsnet.controller.inquiry.cases import case
 from ovsnet.controller.inquiry.questions import Question, QuestionError
 from ovsnet.controller.inquiry.verdict import switches
+from ovsnet.controller.network import Network
 from ovsnet.flows.fields import Field
-from ovsnet.flows.flow import Flow, Goto, match, term
+from ovsnet.flows.flow import Flow, Goto, SetField, match, term
 from ovsnet.flows.terms import IPV4, destination
 from ovsnet.model import Fault, Protocol
 from ovsnet.names import Table
@@ -200,7 +202,8 @@ def test_calls_that_reach_nobody(parts, changes, question, outcome, reason):
         assert first.where.startswith(f"is dropped on {called.node} in ")
         assert first.flow.owner in ("service shop/api", "node node-2")
     else:
-        assert [f.packet for f in called.flows.fates] == ["first packet", "refusal"]
+        heard = ["refusal"] if question[0] == "shop/web" else []
+        assert [f.packet for f in called.flows.fates] == ["first packet", *heard]
 
 
 @pytest.mark.parametrize(("at", "status"), [("node-1", 200), ("node-3", 503)])
@@ -268,6 +271,39 @@ def test_an_endpoint_that_no_pod_has():
     assert told.services[0].endpoints[0].flows.problem == (
         "10.244.2.77 is of the pod range of node-2, and no pod has it"
     )
+
+
+def test_an_endpoint_that_is_a_service_itself_is_none():
+    other = service("bank/other", "http=80", cluster="10.96.0.9")
+    part = endpoint_slice("shop/api", ["http=8080"], "10.244.1.6", "10.96.0.9")
+    told = court([ONLY4, other], [part]).why("shop/web", "service/shop/api")
+    assert (told.allowed, told.agree) == (True, True)
+    assert endpoints(told.services[0]) == ["10.244.1.6:8080"]
+
+
+def test_a_cluster_address_outside_of_the_cluster_s_ranges_is_for_no_service():
+    network = Network(hash, service_ranges=[ip_network("10.97.0.0/16")])
+    network.set_nodes(NODES)
+    network.set_pods(PODS)
+    for name in network.nodes:
+        network.set_ports(name, ports_of(Cluster.of(pods=PODS, nodes=NODES), name))
+    network.put_service(ONLY4)
+    told = Court(network).why("shop/web", "service/shop/api")
+    assert told.services == ()
+    assert [(a.destination, a.flows.agree) for a in told.answers] == [("10.96.0.1", True)]
+    assert "it is in none of the cluster's service ranges" in told.remarks[0]
+
+
+@pytest.mark.parametrize("count", [2, 16, 17, 40, 300])
+def test_every_one_of_many_endpoints_is_found(count, monkeypatch):
+    """However many groups it takes to choose one."""
+    monkeypatch.setattr(module, "_MOST_TRIED", 0)
+    addresses = [f"10.244.3.{n % 250 + 3}" for n in range(count)]
+    ports = [f"http={8080 + n}" for n in range(-(-count // 250))]
+    part = endpoint_slice("shop/api", ports, *dict.fromkeys(addresses[:250]))
+    told = court([ONLY4], [part]).why("shop/web", "service/shop/api")
+    assert len(told.services[0].endpoints) == len(ports) * len(set(addresses))
+    assert told.services[0].flows.agree, told.services[0].flows
 
 
 # --- what is asked ---
@@ -536,6 +572,49 @@ def test_only_live_connections_pass_behind_a_service():
     ]
 
 
+def test_answers_in_live_connections_whose_source_is_translated():
+    """They come back to the node's service address, and must not be taken for lost on the way."""
+    found = court([ONLY4], policies=[DENY])
+    known = term(Field.CT_STATE, 0x22, 0x22)
+    found.add("node-2", Flow(Table.INGRESS_ISOLATION, 999, match(known), (Goto(Table.COMMIT),)))
+    told = found.why("node/node-1", "service/shop/api")
+    fates = told.services[0].endpoints[1].flows.fates
+    assert [(f.packet, f.where, f.right) for f in fates[1:]] == [
+        ("packet of a live connection", "arrives at shop/api-2", False),
+        ("answer in a live connection", "arrives at node/node-1", False),
+    ]
+
+
+def test_answers_in_live_connections_without_segments():
+    """Where the way back is denied too, nothing may pass; else the answers might begin one."""
+    dns = service("shop/api", "dns=53/UDP")
+    part = endpoint_slice("shop/api", ["dns=53/UDP"], "10.244.2.6")
+    both_ways = policy("shop/quiet", "app=api", ingress=(), egress=())
+    for policies, count in (([DENY], 2), ([both_ways], 3)):
+        told = court([dns], [part], policies).why("shop/web", "service/shop/api")
+        assert (told.protocol, told.allowed, told.agree) == ("udp", False, True)
+        assert len(told.services[0].endpoints[0].flows.fates) == count
+
+
+def test_a_refusal_that_seems_to_come_from_elsewhere_is_found():
+    found = court([ONLY4], [])
+    assert found.why("shop/web", "service/shop/api").agree
+    elsewhere = SetField(Field.IPV4_SRC, int(ip_address("10.96.0.2")))
+    to_web = match(*destination(ip_address("10.244.1.5")))
+
+    def misled(flow):
+        if flow.table is not Table.ROUTE or flow.match != to_web:
+            return flow
+        return msgspec.structs.replace(flow, actions=(elsewhere, *flow.actions))
+
+    found.meddle("node-1", misled)
+    told = found.why("shop/web", "service/shop/api")
+    assert told.services[0].flows.problem == (
+        "it is to be refused, and the refusal arrives at shop/web, from 10.96.0.2:80 to "
+        "10.244.1.5:40000"
+    )
+
+
 def test_flows_that_cannot_be_followed():
     found = court()
     found.add("node-1", Flow(Table.SOURCE_NAT, 999, (), (Goto(Table.CONNTRACK),)))
@@ -560,21 +639,33 @@ def question(call):
     return source, str(call.destination), protocol, call.port or ""
 
 
+POLICIES = (
+    policy("shop/in", ingress=()),
+    policy("shop/out", egress=()),
+    policy("shop/pods-in", ingress=[rule([peer("")])]),
+    policy("shop/pods-out", egress=[rule([peer("")])]),
+    policy("shop/first-node-in", ingress=[rule([block("10.244.1.0/24"), block("172.18.0.1/32")])]),
+    policy("shop/world-in", ingress=[rule([block("0.0.0.0/0", "10.244.0.0/16")])]),
+    policy("shop/high-ports-out", egress=[rule(None, [port(8080, 9000)])]),
+)
+
+
 @st.composite
 def sessions(draw):
-    world = draw(service_worlds())
+    world = draw(service_worlds(nodes_own=draw(st.booleans())))
     return world, draw(st.lists(service_calls(world), min_size=1, max_size=4))
 
 
-def court_of(world):
-    return Court(network_of(world, Cluster.of(SPACES, pods_of(world), world.nodes.values())))
+def court_of(world, policies=()):
+    cluster = Cluster.of(SPACES, pods_of(world), world.nodes.values(), policies)
+    return Court(network_of(world, cluster))
 
 
 @settings(max_examples=150, deadline=None)
-@given(sessions())
-def test_switches_that_hold_what_they_should_agree_with_every_outcome(drawn):
+@given(sessions(), st.sets(st.sampled_from(POLICIES), max_size=3))
+def test_switches_that_hold_what_they_should_agree_with_every_outcome(drawn, policies):
     world, asked = drawn
-    found = court_of(world)
+    found = court_of(world, policies)
     for call in asked:
         try:
             told = found.why(*question(call))
