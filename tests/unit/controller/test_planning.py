@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from policy_carriage import network_of
 from policy_objects import namespace, node, peer, pod, policy, port, rule
 from policy_strategies import clusters, traffics
+from service_objects import endpoint_slice, service
 
 from ovsnet.controller.inquiry.plan import Action, Cut, FlowChanges, Shift, Silent
 from ovsnet.controller.inquiry.planning import plan
@@ -79,6 +80,22 @@ def test_isolating_a_pod_denies_it_to_everybody_and_asks_its_node_alone():
     }
     assert nodes.asked == ["node-2"]
     assert found.flows == (FlowChanges("node-2", 4, 0, 0),)
+
+
+def test_services_make_no_difference_to_the_flows_that_would_change():
+    """The copy on which the policies are tried has none of theirs, and no policy changes those."""
+    network, seen = seen_with(OPEN)
+    network.put_service(service("shop/db", "sql=80"))
+    network.put_slice(endpoint_slice("shop/db", ["sql=5432"], "10.244.1.5", "10.244.2.6"))
+    served = snapshot(network)
+    assert served != seen
+    for proposal in (Proposal((DENY,)), Proposal((OPEN,), delete=True)):
+        assert plan(served, proposal, Nodes()) == plan(seen, proposal, Nodes())
+    flows = {name: len(network.ledger(name).flows) for name in network.nodes}
+    network.drop_policy(OPEN.ref)
+    (changes,) = plan(served, Proposal((OPEN,), delete=True), Nodes()).flows
+    now = {name: len(network.ledger(name).flows) for name in network.nodes}
+    assert now == flows | {changes.node: flows[changes.node] + changes.added - changes.deleted}
 
 
 def test_a_rule_opens_what_it_says():
