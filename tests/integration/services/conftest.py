@@ -25,15 +25,15 @@ def _built() -> Iterator[Market]:
         made = build(lab, answering)
         introduce(made.pods.values())
         yield made
+        made.settle()
+        expect_exact_flows(lab)
 
 
 @pytest.fixture
 def market(_built: Market) -> Iterator[Market]:
     """A market without services. After the test every switch has exactly the flows that it should
-    have, of the services that the test has left, and of none.
+    have of the services that the test has left, and after the last one those of none.
     """
     yield _built
     expect_exact_flows(_built.lab)
     _built.clear()
-    _built.settle()
-    expect_exact_flows(_built.lab)

@@ -3,7 +3,8 @@ are written.
 
 Every test begins and ends without services but the cluster's own. On each of three nodes, the first
 and the third of which are in one zone, there are three pods. They, the nodes and the outside answer
-on all of `PORTS`, by TCP and UDP.
+on all of `PORTS`, by TCP and UDP. Pods have ports by name besides, on which the sandbox answers;
+so have two pods of the hosts' network.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 from answerers import Answerers
 from calling import Ring
 from in_effect import expect_settled
-from places import Place, PodPlace
+from places import Place, PodPlace, wait_for
 from sandbox_lab import Lab
 from service_objects import node as planned_node
 from service_strategies import BEYOND, BYSTANDER, HOSTS
@@ -27,7 +28,7 @@ from service_wire import wire_service, wire_slice
 from switch_state import objects
 
 from ovsnet.api import ENDPOINT_SLICE, NODE, SERVICE
-from ovsnet.model import EndpointSlice, IPAddress, Protocol, Service
+from ovsnet.model import ContainerPort, EndpointSlice, IPAddress, Protocol, Service
 from ovsnet.sandbox.plan import EXTERNAL_CIDRS
 from ovsnet.services.evaluate import NotAService, Outcome, Served, evaluate, onward
 from ovsnet.services.world import Call, Client, Whence, World
@@ -41,9 +42,18 @@ PODS = ("a", "b", "c")
 PORTS = (8053, 8080, 8081, 8088, 8443)
 """Where everybody answers: 8000 and more are the ports of slices that are drawn at random."""
 
+NAMED_PORTS = {
+    "a": (ContainerPort("web", 7080, "TCP"), ContainerPort("dns", 7053, "UDP")),
+    "b": (ContainerPort("web", 7088, "TCP"), ContainerPort("dns", 7058, "UDP")),
+    "c": (),
+}
+HOST_PODS = {"h1": "node1", "h2": "node2"}
+HOST_PORTS = (ContainerPort("web", 7090, "TCP"), ContainerPort("dns", 7090, "UDP"))
+
 OUTSIDE = "outside"
 FAMILIES = (4, 6)
 _KUBERNETES = ("default", "kubernetes")
+_OWNER = "kubernetes.io/service-name"
 _ZONE = "topology.kubernetes.io/zone"
 _SLICES = "/apis/discovery.k8s.io/v1"
 
@@ -132,6 +142,25 @@ class Market:
                 metadata = item["metadata"]
                 if (metadata["namespace"], metadata["name"]) != _KUBERNETES:
                     self.remove({"kind": kind, "metadata": metadata})
+
+    def serve(self, *written: Object) -> None:
+        """Make these Services and EndpointSlices, and wait until they are in effect. Slices of
+        services that select pods are waited for, too.
+        """
+        self.write(*written)
+        for each in written:
+            if each.get("spec", {}).get("selector"):
+                wait_for(lambda each=each: self._selected(each), f"slices of {path(each)}")
+        self.settle()
+
+    def _selected(self, service: Object) -> bool:
+        metadata = service["metadata"]
+        at = f"{_SLICES}/namespaces/{metadata['namespace']}/endpointslices"
+        found = self.lab.api("GET", at)["items"]
+        return any(
+            item["metadata"]["labels"].get(_OWNER) == metadata["name"] and item["endpoints"]
+            for item in found
+        )
 
     def settle(self, seconds: float = 30) -> None:
         """Wait until all that was written is in effect."""
@@ -286,8 +315,11 @@ def build(lab: Lab, answering: Answerers) -> Market:
         lab.api("POST", "/api/v1/namespaces", {"metadata": {"name": space}})
     names = {f"{letter}{number}": f"node{number}" for letter in PODS for number in (1, 2, 3)}
     for name, node in names.items():
-        lab.post_pod(name, node, SPACE, labels={"pod": name}, ports=())
-    running = lab.running([*names], SPACE)
+        labels = {"app": "stall", "sort": name[0]}
+        lab.post_pod(name, node, SPACE, labels=labels, ports=NAMED_PORTS[name[0]])
+    for name, node in HOST_PODS.items():
+        lab.post_pod(name, node, SPACE, labels={"app": "host"}, ports=HOST_PORTS, host_network=True)
+    running = lab.running([*names, *HOST_PODS], SPACE)
     nodes = {name: lab.host(name) for name in ZONES}
     market = Market(lab, running, nodes, answering)
     for name, place in market.places.items():
