@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 
 import msgspec
 
@@ -77,6 +77,8 @@ _ERRORS6 = (1, 2, 3, 4)
 
 _LOW = (1 << 32) - 1
 _ACK = 0x10
+_MARKED = 1 << 31
+_NOWHERE = (ip_address("192.0.2.1"), ip_address("2001:db8::1"))
 _THROUGH_THE_TRACKER = Ct(SERVICE_ZONE, Table.SERVICE_STATE, nat=Nat())
 
 _CHOOSING = (Field.REG2, Field.REG3, Field.REG4, Field.REG5, Field.REG8)
@@ -152,9 +154,11 @@ def set_id(*name: str) -> int:
 
 
 def mark_of(endpoints: EndpointSet, target: Target) -> int:
-    """The mark of an endpoint in a set, 32 bits, never 0. The connections to it bear it."""
+    """The mark of an endpoint in a set, 32 bits of which the highest is always set. The connections
+    to it bear it.
+    """
     text = f"{endpoints.id}\0{target.address}\0{target.port}"
-    return int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "big") or 1
+    return int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "big") | _MARKED
 
 
 def service_owner(name: str) -> Owner:
@@ -366,6 +370,23 @@ def towards_endpoints() -> Iterator[Flow]:
         (Resubmit(Table.AFFINITY), Goto(Table.STICKY)),
     )
     yield Flow(Table.SERVICE_STATE, LAST, (), (Goto(Table.BALANCE),))
+
+
+def known_without_an_answer() -> Iterator[Flow]:
+    """Packets of connections that have an endpoint and had no answer yet. The kernel's tracker
+    calls each of them new, and translates it only when told to commit. Where to it knows: the
+    address here, one of those for documentation (RFC 5737, RFC 3849), is never used.
+    """
+    known = match(
+        ct_state(CtState.TRK, CtState.DNAT | CtState.INV),
+        Term(Field.CT_MARK, _MARKED, _MARKED),
+    )
+    for family, nowhere in zip(FAMILIES, _NOWHERE, strict=True):
+        bits = nowhere.max_prefixlen
+        nat = Nat(NatKind.DESTINATION, int(nowhere), bits)
+        translate = Ct(SERVICE_ZONE, Table.SOURCE_NAT, commit=True, nat=nat)
+        actions = (*settled(Natted.SERVED), translate)
+        yield Flow(Table.SERVICE_STATE, SOONER, match(*known, family), actions)
 
 
 def nobody_remembered() -> Flow:
