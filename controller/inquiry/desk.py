@@ -17,11 +17,11 @@ import msgspec
 
 from ovsnet.controller.brain import Brain
 from ovsnet.controller.inquiry.cases import Case, case
-from ovsnet.controller.inquiry.ends import End
 from ovsnet.controller.inquiry.passage import Held
 from ovsnet.controller.inquiry.plan import Plan
 from ovsnet.controller.inquiry.planning import Connections, plan
 from ovsnet.controller.inquiry.questions import Proposal, Question, UnableError
+from ovsnet.controller.inquiry.services import pods_of
 from ovsnet.controller.inquiry.tickets import Dump, Tickets
 from ovsnet.controller.inquiry.verdict import switches, verdict
 from ovsnet.controller.inquiry.why import Why
@@ -32,6 +32,7 @@ from ovsnet.flows.flow import Owner, OwnerKind
 from ovsnet.flows.peer import peer_owner
 from ovsnet.flows.pod import pod_owner
 from ovsnet.flows.words import owner_text
+from ovsnet.model import PodRef
 from ovsnet.names import Table
 
 PATIENCE: Final = 5.0
@@ -187,7 +188,7 @@ class Inquiry:
                 for node, dump in known.items()
                 if _is_behind(dump, network.ledger(node).digest)
             ),
-            owners=dict(_owners(network, cookies, (about.source, about.destination))),
+            owners=dict(_owners(network, cookies, _pods(seen, about))),
         )
 
     def _held(self, seen: Snapshot, node: str, dump: Dump) -> Held | str:
@@ -209,16 +210,22 @@ def _is_behind(dump: Dump, digest: int) -> bool:
     )
 
 
+def _pods(seen: Snapshot, about: Case) -> frozenset[PodRef]:
+    """The pods that are at an end, or may be at one."""
+    ends = (about.source.pod, about.destination.pod)
+    possible = (pod for made in about.calls for pod in pods_of(seen, made))
+    return frozenset(pod for pod in (*ends, *possible) if pod is not None)
+
+
 def _owners(
-    network: Network, cookies: set[int], ends: tuple[End, End]
+    network: Network, cookies: set[int], pods: Iterable[PodRef]
 ) -> Iterator[tuple[int, str]]:
-    """The names of the owners that flows on the way between two ends may have, by cookie."""
+    """The names of the owners that flows on the way to and from these pods may have, by cookie."""
     enforcement = network.enforcement
     yield from enforcement.owners_of_rules(cookies)
     owners = [o for n in network.nodes for o in (Owner(OwnerKind.NODE, n), peer_owner(n))]
     owners += (owner for owner in network.owners if owner.kind is OwnerKind.SERVICE)
-    for end in ends:
-        if end.pod is not None:
-            owners.append(pod_owner(end.pod))
-            yield from enforcement.owners_of_isolation(end.pod)
+    for pod in pods:
+        owners.append(pod_owner(pod))
+        yield from enforcement.owners_of_isolation(pod)
     yield from ((owner.cookie, owner_text(owner)) for owner in owners)

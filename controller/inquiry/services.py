@@ -4,7 +4,7 @@ there, and whether the flows that the switches hold do all that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -70,6 +70,15 @@ def nodes_of(seen: Snapshot, made: ServiceCall) -> tuple[str, ...]:
     found = dict.fromkeys(homes.node(each.address) for each in sorted(made.taken.endpoints))
     others = [name for name in found if name not in ("", here)]
     return (here, *others[:_MOST_NODES])
+
+
+def pods_of(seen: Snapshot, made: ServiceCall) -> Iterator[PodRef]:
+    """The pods that may take a call."""
+    homes = Homes(seen)
+    for endpoint in made.taken.endpoints if isinstance(made.taken, Served) else ():
+        pod = homes.pod(endpoint.address)
+        if pod is not None:
+            yield pod
 
 
 class ServiceBench:

@@ -179,6 +179,8 @@ def test_a_service_is_asked_about_on_the_switches_of_its_endpoints(stage):
         ("shop/web", "node-1", True),
         ("shop/db", "node-2", True),
     ]
+    dropped = called.endpoints[1].flows.fates[0].flow
+    assert dropped.owner == "pod shop/db, isolated for ingress by policy shop/deny"
     stage.rewrite("node-1", lambda key: key[0] != Table.ENDPOINT or key[1] == 0)
     found = stage.inquiry.why(asked)
     (called,) = found.services
