@@ -29,7 +29,7 @@ from ovsnet.flows import service as service_flows
 from ovsnet.flows import serving as serving_flows
 from ovsnet.flows import stamp as stamp_flows
 from ovsnet.flows.channel import Overlay
-from ovsnet.flows.flow import Conjunction, Flow, FlowKey, SelectGroup
+from ovsnet.flows.flow import Conjunction, Flow, FlowKey
 from ovsnet.flows.node import gateway_of, node_block
 from ovsnet.flows.peer import peer_block
 from ovsnet.flows.pod import Endpoint, pod_block
@@ -103,12 +103,11 @@ STRICT = Service(
     sources=(ip_network("203.0.113.0/24"),),
     health_check=32000,
 )
-PLAIN_ENDPOINTS = (
+ENDPOINTS = (
     SliceEndpoint(ip_address("10.244.0.5"), node=THIS.name, zones=(THIS.zone,)),
     SliceEndpoint(CALLER, node=THAT.name, zones=("zone-b",)),
 )
-STRICT_ENDPOINTS = (SliceEndpoint(ip_address("10.244.0.5"), node=THIS.name),)
-HERE, THERE = (Target(endpoint.address, 8080) for endpoint in PLAIN_ENDPOINTS)
+HERE, THERE = (Target(endpoint.address, 8080) for endpoint in ENDPOINTS)
 
 Maker = Callable[..., Flow | Iterable[Flow]]
 
@@ -199,6 +198,7 @@ def serving_uses() -> Iterator[Use]:
     yield Use(serving_flows.from_the_node, (sources,))
     yield Use(service_flows.errors_for_a_node)
     yield Use(service_flows.towards_endpoints)
+    yield Use(service_flows.known_without_an_answer)
     yield Use(service_flows.nobody_remembered)
     yield Use(service_flows.no_endpoint)
     for leg, address, network in zip(own, WEB.addresses, THIS.pod_cidrs, strict=True):
@@ -206,6 +206,7 @@ def serving_uses() -> Iterator[Use]:
         yield Use(serving_flows.health_checks, (leg,))
         yield Use(serving_flows.hairpin, (address, leg.service))
         yield Use(serving_flows.from_host_to_host, (leg,))
+        yield Use(serving_flows.from_host_to_nobody, ((*THIS.addresses, leg.gateway), leg))
         yield Use(serving_flows.from_host_to_pod, (network,))
     for address in THIS.addresses:
         yield Use(serving_flows.from_client_to_host, (address,))
@@ -213,18 +214,19 @@ def serving_uses() -> Iterator[Use]:
     yield Use(serving_flows.commit_served)
     yield Use(serving_flows.answers)
     yield Use(serving_flows.refused_by_the_node, (gateway.mac,))
+    yield Use(serving_flows.nobody_there, (gateway.mac,))
     yield Use(serving_flows.out_of_any_port)
 
 
 def plain_uses() -> Iterator[Use]:
     """Every function that makes a flow of a service that is like most."""
-    everybody, zone = _set(PLAIN), EndpointSet(_part(_set(PLAIN)), 4, Protocol.TCP)
+    everybody, zone = _set(PLAIN), _part(PLAIN)
     for address in (*PLAIN.addresses, None):
         yield Use(service_flows.called, (_door(PLAIN, address), everybody))
     yield Use(service_flows.called_otherwise, PLAIN.addresses)
     yield Use(service_flows.balance, (everybody, (HERE, THERE)))
     yield Use(service_flows.balance_instead, (everybody, zone, (HERE,), SOONER))
-    yield Use(balance_flows.spread, (len(PLAIN_ENDPOINTS),))
+    yield Use(balance_flows.spread, (len(ENDPOINTS),))
 
 
 def strict_uses() -> Iterator[Use]:
@@ -243,9 +245,12 @@ def strict_uses() -> Iterator[Use]:
     check = Door(4, Protocol.TCP, STRICT.health_check)
     yield Use(service_flows.called, (check, serving_flows.unhealthy(4)))
     yield Use(service_flows.healthy_here, (check, serving_flows.healthy(4)))
-    for endpoints in (everybody, here):
-        yield Use(service_flows.balance, (endpoints, (HERE,)))
-        yield Use(service_flows.sticky, (endpoints, (HERE,)))
+    for endpoints, targets in ((everybody, (HERE, THERE)), (here, (HERE,))):
+        yield Use(service_flows.balance, (endpoints, targets))
+        yield Use(service_flows.sticky, (endpoints, targets))
+    yield Use(service_flows.balance_instead, (everybody, _part(STRICT), (HERE,), SOONER))
+    yield Use(service_flows.sticky, (everybody, (HERE,), SOONER))
+    yield Use(service_flows.forgotten, (everybody, (THERE,), SOONER))
 
 
 def _door(service: Service, address: IPAddress | None = None) -> Door:
@@ -259,14 +264,16 @@ def _set(service: Service, *which: str) -> EndpointSet:
     return EndpointSet(set_id(*name), 4, port.protocol, service.affinity)
 
 
-def _part(endpoints: EndpointSet) -> int:
-    return set_id("part", str(endpoints.id), "zone")
+def _part(service: Service) -> EndpointSet:
+    whole = _set(service)
+    name = ("part", str(whole.id), "zone")
+    return EndpointSet(set_id(*name), whole.version, whole.protocol, whole.affinity)
 
 
 def services_on_this_node() -> dict[FlowKey, Flow]:
     """The flows of the sample services, as the compiler makes them."""
     board = Board(hash)
-    for service, endpoints in ((PLAIN, PLAIN_ENDPOINTS), (STRICT, STRICT_ENDPOINTS)):
+    for service in (PLAIN, STRICT):
         port = SlicePort("", Protocol.TCP, 8080)
         board.put_service(service)
         board.put_slice(
@@ -275,7 +282,7 @@ def services_on_this_node() -> dict[FlowKey, Flow]:
                 service.name,
                 service=service.name,
                 ports=(port,),
-                endpoints=endpoints,
+                endpoints=ENDPOINTS,
             )
         )
     board.take_changes()
@@ -355,7 +362,7 @@ def document(dump: list[str]) -> str:
         by_table[flow.table].setdefault(makers[flow.key], []).append(shown)
     sample = {"this": THIS, "that": THAT, "pod": WEB.pod, "address": WEB.ipv4, "caller": CALLER}
     out = [_INTRODUCTION.format(**sample, plain=PLAIN, strict=STRICT)]
-    out += [_GROUPS, "```", *map(_shown, balance_flows.GROUPS), "```\n"]
+    out += [_GROUPS, "```", *map(print_group, balance_flows.GROUPS), "```\n"]
     out += ["## Registers\n", "| name | bits | meaning |", "|---|---|---|"]
     for register in REGISTERS:
         bits = register.bits
@@ -370,13 +377,6 @@ def document(dump: list[str]) -> str:
             words = " ".join((inspect.getdoc(maker) or "").split())
             out.append(f"{words} (`{place}`)\n\n```\n" + "\n".join(lines) + "\n```\n")
     return "\n".join(out)
-
-
-def _shown(group: SelectGroup) -> str:
-    """A group on one line, with the first two of its buckets and the last one."""
-    head, *buckets = print_group(group).split(",bucket=")
-    first, second, *_, last = (f"bucket={bucket}" for bucket in buckets)
-    return ",".join((head, first, second, "…", last))
 
 
 def _sentence(text: str) -> str:
@@ -395,20 +395,19 @@ to call its TCP ports 80 and 8080 to 8083, another one allows it to call everybo
 the tables from the top to the bottom. Cookies are left out here; each leads back to the object that
 its flow exists for, and `ovsnet explain` names it.
 
-There are two services. One (cluster address {plain.addresses[0]}, port 80, node port 30080) has two
-endpoints, the pod here and the one at {caller}, each meant for its own zone. The other one
-({strict.addresses[0]}, port 443, node port 30443, balancer's address {strict.load_balancer[0]}) has
-the pod here as its only endpoint, and asks for all there is: externalTrafficPolicy Local, session
-affinity, loadBalancerSourceRanges, a health check. [services.md](services.md) goes through the
-flows of a service.
+There are two services, each with two endpoints: the pod here and the one at {caller}, each meant
+for its own zone. One ({plain.addresses[0]}, port 80, node port 30080) is like most. The other
+one ({strict.addresses[0]}, port 443, node port 30443, balancer's address {strict.load_balancer[0]})
+asks for all there is: externalTrafficPolicy Local, session affinity, loadBalancerSourceRanges, a
+health check. [services.md](services.md) goes through the flows of a service.
 """
 
 _GROUPS = """\
 ## Groups
 
-All that a switch ever has, whatever services there are: a hash of the connection's addresses and
-ports takes a bucket, and that sets a slot. The flow in `balance` names the group, `spread` makes
-the slot an endpoint's number.
+All that a switch ever has, whatever services there are: each takes the slot from a hash of the
+connection's addresses and ports. The flow in `balance` names the group, and `spread` makes the slot
+an endpoint's number.
 """
 
 
