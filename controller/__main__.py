@@ -24,6 +24,7 @@ from ovsnet.controller.openflow.app import OpenFlowServer
 from ovsnet.controller.openflow.encode import fingerprint
 from ovsnet.controller.session import Timing
 from ovsnet.controller.switchboard import Switchboard
+from ovsnet.model import IPNetwork, parse_network
 
 
 class Address(click.ParamType[tuple[str, int]]):
@@ -39,6 +40,21 @@ class Address(click.ParamType[tuple[str, int]]):
         if not separator or not port.isdecimal() or not 0 <= int(port) <= 65535:
             self.fail(f"{value!r}: expected ADDRESS:PORT, such as 0.0.0.0:6653", param, ctx)
         return host.strip("[]"), int(port)
+
+
+class Range(click.ParamType[IPNetwork]):
+    """A network in CIDR notation."""
+
+    name = "cidr"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> IPNetwork:
+        """The network."""
+        try:
+            return parse_network(value)
+        except ValueError as error:
+            self.fail(f"{error}: expected a network, such as 10.96.0.0/12", param, ctx)
 
 
 class Refresher:
@@ -108,6 +124,13 @@ class Refresher:
     show_default=True,
     help="Seconds between two questions to a switch how many packets policies have dropped.",
 )
+@click.option(
+    "--services",
+    type=Range(),
+    multiple=True,
+    help="The cluster's range of service addresses (--service-cluster-ip-range of the API server); "
+    "once for each family. Services with other addresses are refused; without it none is.",
+)
 @click.option("--log-level", type=click.Choice(logs.LEVELS), default="info", show_default=True)
 @click.option(
     "--log-format",
@@ -124,6 +147,7 @@ def main(
     generation: int,
     audit: float,
     counters: float,
+    services: tuple[IPNetwork, ...],
     log_level: str,
     log_format: str,
 ) -> None:
@@ -135,7 +159,7 @@ def main(
     except CredentialsError as error:
         raise click.ClickException(str(error)) from error
     timing = Timing(audit=audit, counters=counters)
-    brain = Brain(Network(fingerprint), Switchboard(generation, timing))
+    brain = Brain(Network(fingerprint, service_ranges=services), Switchboard(generation, timing))
     observer = Observer(brain, generation, time.monotonic, time.time)
     recorder = Recorder(connection)
     complainer = Complainer(brain, recorder.record, time.monotonic)

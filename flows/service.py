@@ -385,7 +385,7 @@ def known_without_an_answer() -> Iterator[Flow]:
         bits = nowhere.max_prefixlen
         nat = Nat(NatKind.DESTINATION, int(nowhere), bits)
         translate = Ct(SERVICE_ZONE, Table.SOURCE_NAT, commit=True, nat=nat)
-        actions = (*settled(Natted.SERVED), translate)
+        actions: tuple[Action, ...] = (*settled(Natted.SERVED), translate)
         yield Flow(Table.SERVICE_STATE, SOONER, match(*known, family), actions)
 
 
