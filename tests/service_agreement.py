@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 from policy_carriage import CLIENT_PORT
-from service_carriage import Arrival, Choices, ServiceCarriage, between, ends, ends_of
+from service_carriage import Arrival, Choices, Journey, ServiceCarriage, between, ends, ends_of
 
 from ovsnet.flows.fields import EthType, Field
 from ovsnet.flows.node import gateway_of
@@ -127,17 +127,26 @@ def _ways(carriage: ServiceCarriage, call: Call) -> list[Choices]:
 
 
 def _as_without_services(carriage: ServiceCarriage, call: Call) -> None:
-    """Nothing that services do concerns the call, or its answer."""
-    for_node_ports = call.destination == _own(carriage.services, call, NODE_PORT_OFFSET)
+    """Nothing that services do concerns the call, nor its answer, nor an error about it. Only what
+    a node sends to its node port address is refused.
+    """
+    if call.destination == _own(carriage.services, call, NODE_PORT_OFFSET):
+        _refused(carriage, call)
+        return
     one, other = carriage.alone(), carriage.plain.alone()
     with_, without = (each.carry(*opening(carriage, call)) for each in (one, other))
     assert with_ == without, f"{with_.arrivals} and without services {without.arrivals}"
-    assert for_node_ports or set(with_.zones) <= {POLICY_ZONE}, f"passes zones {with_.zones}"
+    assert set(with_.zones) <= {POLICY_ZONE}, f"passes zones {with_.zones}"
     for arrival in with_.arrivals:
-        if not arrival.refused and call.protocol is not None:
+        if arrival.refused:
+            continue
+        no = error(call.destination, arrival.packet, _TOO_BIG)
+        _only(one, call, one.carry(*arrival.where, no).arrivals)
+        if call.protocol is not None:
             back = answer(call.protocol, arrival.packet)
             after, before = (each.carry(*arrival.where, back) for each in (one, other))
             assert after == before, f"{after.arrivals} and without services {before.arrivals}"
+            _only(one, call, after.arrivals)
 
 
 def _refused(carriage: ServiceCarriage, call: Call) -> None:
@@ -149,7 +158,7 @@ def _refused(carriage: ServiceCarriage, call: Call) -> None:
     for _ in range(2):
         journey = alone.carry(*opening(carriage, call))
         assert not journey.choices, "an endpoint is looked for"
-        (arrival,) = journey.arrivals
+        arrival = _one(journey)
         assert arrival.refused, f"{arrival} is not refused"
         assert arrival.node == call.client.node
         source, destination = ends(arrival.packet)
@@ -184,8 +193,7 @@ def _served(
     for way in _ways(carriage, call):
         alone = carriage.alone()
         journey = alone.carry(*opening(carriage, call), way)
-        assert len(journey.arrivals) == 1, f"arrived at {journey.arrivals} by {way}"
-        (arrival,) = journey.arrivals
+        arrival = _one(journey)
         seen, endpoint = ends(arrival.packet)
         reached.add(endpoint)
         assert endpoint in endpoints, f"reached {endpoint}"
@@ -197,6 +205,11 @@ def _served(
             _converse(alone, call, arrival)
             _call_again(alone, call, endpoint)
     assert reached == endpoints, f"reached {sorted(map(str, reached))} only"
+
+
+def _one(journey: Journey) -> Arrival:
+    assert len(journey.arrivals) == 1, f"arrived at {journey.arrivals}"
+    return journey.arrivals[0]
 
 
 def _place(carriage: ServiceCarriage, call: Call, address: IPAddress) -> tuple[str, int]:
@@ -247,8 +260,7 @@ def _call_again(carriage: ServiceCarriage, call: Call, earlier: Endpoint) -> Non
     if not isinstance(outcome, Served):
         return
     journey = carriage.carry(*opening(carriage, call, port=CLIENT_PORT + 1))
-    (arrival,) = journey.arrivals
-    endpoint = ends(arrival.packet)[1]
+    endpoint = ends(_one(journey).packet)[1]
     assert endpoint in outcome.endpoints, f"after {earlier} {endpoint} is called"
     assert len(outcome.endpoints) > 1 or not journey.choices, "another endpoint is looked for"
 

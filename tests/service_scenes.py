@@ -8,6 +8,7 @@ from service_objects import endpoint, endpoint_slice, node, outside_at, pod_on, 
 from service_strategies import STRANGER, Spot, node_ports, pod_addresses
 
 from ovsnet.model import EndpointSlice, IPAddress, Node, Protocol, Service
+from ovsnet.names import NODE_PORT_OFFSET
 from ovsnet.services.world import Call, Client, Whence, World
 
 NODES = (node(1, "east"), node(2, "west"))
@@ -186,9 +187,7 @@ SCENES: dict[str, World] = {
         endpoint_slice("bank/api", ("9090",), FAR),
     ),
     "headless": made_of(web(cluster="", external="198.51.100.1"), of(NEAR)),
-    "an address of a family that it does not have": made_of(
-        web(external="2001:db8:1::1"), of(*SIX)
-    ),
+    "an address of another family": made_of(web(external="2001:db8:1::1"), of(*SIX)),
 }
 
 
@@ -223,15 +222,17 @@ def _clients(of: World, name: str) -> Iterator[Client]:
 
 def destinations(of: World, at: Node) -> Iterator[tuple[IPAddress, *Spot]]:
     """The ports of every address that a service names, one beside them, and what has none; the node
-    ports of a node, and another port of it.
+    ports of a node, and another port of it; an endpoint itself.
     """
-    found: dict[IPAddress, set[Spot]] = {}
+    found: dict[IPAddress, set[Spot]] = {a: {(Protocol.TCP, 8080)} for a in pod_addresses(of)[:1]}
     for one in of.services.values():
         ports = {(p.protocol, p.port) for p in one.ports}
         for address in (*one.addresses, *one.external, *one.load_balancer):
             found.setdefault(address, {(None, None), (Protocol.TCP, 82)}).update(ports)
     for address in at.addresses:
         found.setdefault(address, set()).update({*node_ports(of), (Protocol.TCP, 30099)})
+    for network in at.pod_cidrs:
+        found[network[NODE_PORT_OFFSET]] = {*node_ports(of)[:1], (Protocol.TCP, 30099)}
     for address, spots in found.items():
         for protocol, port in sorted(spots, key=str):
             yield address, protocol, port

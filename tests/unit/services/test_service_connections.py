@@ -5,16 +5,19 @@ remembered.
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from service_agreement import answer, as_it_comes, disagreement, opening
-from service_carriage import Choices, ServiceCarriage, ends, ends_of
+from service_carriage import Choices, ServiceCarriage, ends, ends_of, pods_of
 from service_objects import call, endpoint, endpoint_slice, outside_at, pod_on, process_on
 from service_objects import service as made_service
 from service_scenes import FAR, HOST, NEAR, OTHER_HOST, OUTER, SCENES, made_of, of, web
+from service_strategies import service_calls, service_worlds
 
 from ovsnet.flows.simulator.packet import ACK
 from ovsnet.model import Protocol, parse_address
 from ovsnet.names import GATEWAY_OFPORT, Table
-from ovsnet.services.evaluate import NotAService, evaluate, onward
+from ovsnet.services.evaluate import Dropped, NotAService, Reason, Served, evaluate, onward
 from ovsnet.services.world import Call, Client, Endpoint, Whence, World
 
 THIRD, FOURTH = "10.244.1.6", "10.244.2.6"
@@ -339,3 +342,42 @@ def test_what_is_remembered_stands_in_one_table_and_counts_for_its_timeout() -> 
         Caller(pod_on(1, 6), CLUSTER).connect(on, 40000 + number)
     assert len(on.switches["node-1"].tables[Table.AFFINITY].flows) == 2
     assert not on.switches["node-2"].tables[Table.AFFINITY].flows
+
+
+# --- drawn at random ---
+
+
+@st.composite
+def worlds_that_change(draw: st.DrawFn) -> tuple[World, World, list[Call]]:
+    """A world, what becomes of it while its nodes stay, and calls in the first."""
+    before, after = draw(service_worlds()), draw(service_worlds())
+    after = World(before.nodes, after.services, after.slices)
+    return before, after, draw(st.lists(service_calls(before), min_size=4, max_size=12))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(worlds_that_change())
+def test_live_connections_reach_their_endpoint_or_nobody(
+    drawn: tuple[World, World, list[Call]],
+) -> None:
+    """Whatever becomes of services: it is the same endpoint as long as anybody has the address."""
+    before, after, found = drawn
+    on = ServiceCarriage.serving(before, [*pods_of(before), *pods_of(after)])
+    later = on.becoming(after)
+    for tried in found:
+        comes = as_it_comes(before, tried)
+        if comes is None or not isinstance(evaluate(before, comes), Served):
+            continue
+        for way in on.ways(*opening(on, comes))[:2]:
+            alone = on.alone()
+            (first,) = alone.carry(*opening(alone, comes), way).arrivals
+            changed = later.alone()
+            changed.trackers = alone.trackers
+            arrivals = changed.carry(*opening(changed, comes, flags=ACK)).arrivals
+            there = [(a.where, ends(a.packet)) for a in arrivals]
+            if there == [(first.where, ends(first.packet))]:
+                continue
+            assert all(called == ends_of(comes)[1] for _, (_, called) in there), there
+            outcome = evaluate(after, comes)
+            kept_out = isinstance(outcome, Dropped) and outcome.reason is Reason.SOURCE_RANGES
+            assert kept_out or isinstance(outcome, NotAService), f"{comes} to {first}: {there}"
