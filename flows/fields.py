@@ -51,6 +51,7 @@ class Field(IntEnum):
     REG6 = "reg6", 32, Form.HEX
     REG7 = "reg7", 32, Form.HEX
     REG8 = "reg8", 32, Form.HEX
+    REG9 = "reg9", 32, Form.HEX
     DP_HASH = "dp_hash", 32, Form.HEX
     CONJ_ID = "conj_id", 32, Form.DECIMAL
     IN_PORT = "in_port", 32, Form.PORT

@@ -20,7 +20,7 @@ _NXM_0: Final = 0x0000
 _NXM_1: Final = 0x0001
 _ERICSSON: Final = 0x1000
 
-_REGISTERS: Final = [f for f in Field if f <= Field.REG8]
+_REGISTERS: Final = [f for f in Field if f <= Field.REG9]
 _NUMBERS: Final[dict[Field, tuple[int, int]]] = {
     **{register: (_NXM_1, n) for n, register in enumerate(_REGISTERS)},
     Field.DP_HASH: (_NXM_1, 35),
@@ -108,7 +108,7 @@ _OLDER_NUMBERS: Final[dict[Field, tuple[int, int]]] = {
 
 _MATCHES_CACHED: Final = 1 << 16
 _PACKET_REGS: Final = b"\x80\x01"
-_LAST_PACKET_REG: Final = 3
+_LAST_PACKET_REG: Final = len(_REGISTERS) // 2 - 1
 MATCH_TYPE_OXM: Final = 1
 MATCH_HEADER: Final = struct.Struct("!HH")
 

@@ -1,6 +1,7 @@
 """What we encode, Open vSwitch takes; what it dumps, we decode to the same values."""
 
 import pytest
+import served_pipeline
 from flow_strategies import flow_sets
 from flow_switch import flow_switch
 from hypothesis import HealthCheck, given, settings
@@ -8,6 +9,7 @@ from openflow_wire import SwitchRefusedError, Wire
 
 from ovsnet.controller.openflow import decode, encode
 from ovsnet.controller.openflow.decode import ForeignFlow
+from ovsnet.controller.openflow.groups import groups_for
 from ovsnet.flows.fields import CtState, EthType, Field
 from ovsnet.flows.flow import Ct, Flow, Goto, Output, SetField, match, term
 from ovsnet.names import BRIDGE, Table
@@ -127,3 +129,9 @@ def test_20000_flows_go_in_as_one_and_out_as_one(wire):
     assert set(dumped(wire)) == set(many)
     wire.bundle(encode.flow_deletes(flow.key for flow in many))
     assert wire.count() == 0
+
+
+def test_flows_of_a_node_with_services_of_every_sort_are_read_as_they_were_written(wire):
+    flows = served_pipeline.served_flows()
+    wire.bundle(b"".join(groups_for(flows)) + encode.flow_adds(flows))
+    assert set(dumped(wire)) == set(flows)
