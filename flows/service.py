@@ -26,12 +26,14 @@ from ovsnet.flows.flow import (
     Goto,
     Learn,
     Match,
+    Move,
     Nat,
     NatKind,
     Owner,
     OwnerKind,
     Resubmit,
     SetField,
+    Subfield,
     Term,
     match,
 )
@@ -79,6 +81,8 @@ _LOW = (1 << 32) - 1
 _ACK = 0x10
 _MARKED = 1 << 31
 _NOWHERE = (ip_address("192.0.2.1"), ip_address("2001:db8::1"))
+_KEPT = Subfield(Field.CT_LABEL, 0, 1)
+_KEEP_AS_BEFORE = Move(_KEPT, KEEP_SOURCE.bits)
 _THROUGH_THE_TRACKER = Ct(SERVICE_ZONE, Table.SERVICE_STATE, nat=Nat())
 
 _CHOOSING = (Field.REG2, Field.REG3, Field.REG4, Field.REG5, Field.REG8)
@@ -97,13 +101,15 @@ def settled(natted: int) -> tuple[SetField, ...]:
 class EndpointSet(msgspec.Struct, frozen=True):
     """A set of endpoints: its id, and of which family and protocol they are.
 
-    With `affinity` clients keep their endpoint for so many seconds; 0: they do not.
+    With `affinity` clients keep their endpoint for so many seconds; 0: they do not. With `keeping`
+    some of its connections keep the client's address towards endpoints on the node's own network.
     """
 
     id: int
     version: int
     protocol: Protocol
     affinity: int = 0
+    keeping: bool = False
 
     @property
     def traffic(self) -> tuple[Term, Term]:
@@ -318,7 +324,9 @@ def _translated(endpoints: EndpointSet, target: Target) -> tuple[Action, ...]:
     bits = 32 if isinstance(target.address, IPv4Address) else 128
     nat = Nat(NatKind.DESTINATION, int(target.address), bits, target.port)
     mark = SetField(Field.CT_MARK, mark_of(endpoints, target))
-    translate = Ct(SERVICE_ZONE, Table.SOURCE_NAT, commit=True, nat=nat, then=(mark,))
+    # Whether the source is kept is settled with the first packet, too.
+    then = (mark, Move(KEEP_SOURCE.bits, _KEPT)) if endpoints.keeping else (mark,)
+    translate = Ct(SERVICE_ZONE, Table.SOURCE_NAT, commit=True, nat=nat, then=then)
     return (*settled(Natted.SERVED), translate)
 
 
@@ -361,7 +369,7 @@ def towards_endpoints() -> Iterator[Flow]:
     yield Flow(Table.SERVICE_STATE, FIRST, back, (*settled(0), Goto(Table.ROUTE)))
     yield Flow(Table.SERVICE_STATE, BEFORE, match(ct_state(CtState.TRK | CtState.INV)))
     known = match(ct_state(CtState.TRK | CtState.DNAT, CtState.INV))
-    onward: tuple[Action, ...] = (*settled(Natted.SERVED), Goto(Table.SOURCE_NAT))
+    onward: tuple[Action, ...] = (*settled(Natted.SERVED), _KEEP_AS_BEFORE, Goto(Table.SOURCE_NAT))
     yield Flow(Table.SERVICE_STATE, SOONER, known, onward)
     yield Flow(
         Table.SERVICE_STATE,
@@ -385,7 +393,7 @@ def known_without_an_answer() -> Iterator[Flow]:
         bits = nowhere.max_prefixlen
         nat = Nat(NatKind.DESTINATION, int(nowhere), bits)
         translate = Ct(SERVICE_ZONE, Table.SOURCE_NAT, commit=True, nat=nat)
-        actions: tuple[Action, ...] = (*settled(Natted.SERVED), translate)
+        actions: tuple[Action, ...] = (*settled(Natted.SERVED), _KEEP_AS_BEFORE, translate)
         yield Flow(Table.SERVICE_STATE, SOONER, match(*known, family), actions)
 
 

@@ -103,9 +103,8 @@ def _port(service: Service, port: ServicePort, version: int, choice: Choice) -> 
     if not (service.internal_local or service.external_local or service.health_check):
         # Nobody asks who is local, so nodes need no flows of their own.
         choice = msgspec.structs.replace(choice, local={}, healthy=frozenset())
-    return _Port(
-        choice, EndpointSet(set_id(*name), *what), EndpointSet(set_id(*name, "local"), *what)
-    )
+    local = EndpointSet(set_id(*name, "local"), *what, keeping=service.external_local)
+    return _Port(choice, EndpointSet(set_id(*name), *what), local)
 
 
 def set_names(service: Service) -> Iterator[tuple[int, str]]:
