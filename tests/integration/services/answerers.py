@@ -2,6 +2,8 @@
 
 An answer says who gives it and whom it sees, as the sandbox's own responders do: JSON with `pod`
 and `client`, and the `port` that was called. TCP speaks HTTP, and UDP gives one datagram back.
+
+Whoever says a number, in a line or datagram of its own, gets the name and the number and may go on.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class Answerers:
 
         def make() -> list[socket.socket]:
             return [
-                bound(place, version, kind, port)
+                bound(place.address(version), version, kind, port)
                 for version in (4, 6)
                 for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)
                 for port in numbers
@@ -80,17 +82,27 @@ class Answerers:
 
         def asked() -> None:
             try:
-                if taken.recv(_LONGEST):
+                got = taken.recv(_LONGEST)
+                if got[:1].isdigit():
+                    lines = got.split()
+                    taken.sendall(b"".join(b"%s %s\n" % (name.encode(), n) for n in lines))
+                    return
+                if got:
                     taken.sendall(_HEADER + _answer(name, client, listening))
-            finally:
+            except BaseException:
                 self._forget(taken)
+                raise
+            self._forget(taken)
 
         self._when_readable(taken, asked)
 
 
 def _echo(name: str, sock: socket.socket) -> None:
-    _, client = sock.recvfrom(_LONGEST)
-    sock.sendto(_answer(name, client, sock), client)
+    got, client = sock.recvfrom(_LONGEST)
+    if got.isdigit():
+        sock.sendto(b"%s %s" % (name.encode(), got), client)
+    else:
+        sock.sendto(_answer(name, client, sock), client)
 
 
 def _answer(name: str, client: tuple[str, int], called: socket.socket) -> bytes:
@@ -99,12 +111,12 @@ def _answer(name: str, client: tuple[str, int], called: socket.socket) -> bytes:
     return json.dumps({"pod": name, "client": seen, "port": called.getsockname()[1]}).encode()
 
 
-def bound(place: Place, version: int, kind: socket.SocketKind, port: int) -> socket.socket:
-    """A socket on a port of a place's address, made in the namespace of the calling thread."""
+def bound(address: str, version: int, kind: socket.SocketKind, port: int) -> socket.socket:
+    """A socket on a port of an address, made in the namespace of the calling thread."""
     made = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, kind)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((place.address(version), port))
+        made.bind((address, port))
     except BaseException:
         made.close()
         raise

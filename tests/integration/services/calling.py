@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from typing import NamedTuple
 
+from answerers import bound
 from places import Place
 
 AT_ONCE = 96
@@ -30,13 +31,17 @@ AGAIN = 0.2
 """Seconds after which a datagram without an answer is sent again."""
 
 _CLIENT_PORTS = cycle(range(10000, 29000))
-"""Each call has a port of its own: the tracker has not forgotten those of before. Ports of nodes
-and those that kernels choose are others.
-"""
 
 _UNDER_WAY = (0, errno.EINPROGRESS)
 _QUESTION = b"GET / HTTP/1.0\r\n\r\n"
 _LONGEST = 65535
+
+
+def client_port() -> int:
+    """A port for a client. Each call has one of its own: the tracker has not forgotten those of
+    before. Ports of nodes and those that kernels choose are others.
+    """
+    return next(_CLIENT_PORTS)
 
 
 @dataclass(frozen=True)
@@ -126,12 +131,10 @@ def _begin(calls: Sequence[Ring], now: float) -> list[_Line]:
 
 
 def _open(call: Ring, now: float) -> _Line:
-    family = socket.AF_INET6 if ":" in call.address else socket.AF_INET
     tcp = call.protocol == "tcp"
-    sock = socket.socket(family, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
+    kind = socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM
+    sock = bound("", 6 if ":" in call.address else 4, kind, client_port())
     sock.setblocking(False)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(("", next(_CLIENT_PORTS)))
     number = sock.connect_ex((call.address, call.port))
     assert number in _UNDER_WAY, f"{call}: {errno.errorcode[number]}"
     if not tcp:

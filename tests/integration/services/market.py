@@ -315,7 +315,7 @@ def build(lab: Lab, answering: Answerers) -> Market:
         lab.api("POST", "/api/v1/namespaces", {"metadata": {"name": space}})
     names = {f"{letter}{number}": f"node{number}" for letter in PODS for number in (1, 2, 3)}
     for name, node in names.items():
-        labels = {"app": "stall", "sort": name[0]}
+        labels = {"app": "stall", "sort": name[0], "pod": name}
         lab.post_pod(name, node, SPACE, labels=labels, ports=NAMED_PORTS[name[0]])
     for name, node in HOST_PODS.items():
         lab.post_pod(name, node, SPACE, labels={"app": "host"}, ports=HOST_PORTS, host_network=True)
