@@ -293,10 +293,10 @@ def _expect_mac(carriage: ServiceCarriage, arrival: Arrival) -> None:
     assert arrival.packet[Field.ETH_SRC] == mac(ROUTER_MAC)
 
 
-def answer(protocol: Protocol, packet: Packet) -> Packet:
-    """The first answer to a packet."""
+def answer(protocol: Protocol, packet: Packet, flags: int = SYN | ACK) -> Packet:
+    """An answer to a packet; the first one, unless other flags are given."""
     source, destination = ends(packet)
-    return between(protocol, destination, source, SYN | ACK)
+    return between(protocol, destination, source, flags)
 
 
 def error(

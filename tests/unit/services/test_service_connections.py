@@ -14,7 +14,7 @@ from service_objects import service as made_service
 from service_scenes import FAR, HOST, NEAR, OTHER_HOST, OUTER, SCENES, made_of, of, web
 from service_strategies import service_calls, service_worlds
 
-from ovsnet.flows.simulator.packet import ACK
+from ovsnet.flows.simulator.packet import ACK, SYN
 from ovsnet.model import Protocol, parse_address
 from ovsnet.names import GATEWAY_OFPORT, Table
 from ovsnet.services.evaluate import Dropped, NotAService, Reason, Served, evaluate, onward
@@ -50,7 +50,7 @@ class Caller:
 
     def connect(self, on: ServiceCarriage, port: int = 40000, way: Choices = ()) -> str | None:
         """Open a connection from a port; returns the address that takes it, and answers."""
-        return self._reach(on, port, way, 0x02)
+        return self._reach(on, port, way, SYN)
 
     def connect_to(self, wanted: str, on: ServiceCarriage, port: int = 40000) -> None:
         """Open a connection that gets to this endpoint."""
@@ -74,7 +74,8 @@ class Caller:
             return None
         (arrival,) = arrivals
         assert self.call.protocol is not None
-        (back,) = on.carry(*arrival.where, answer(self.call.protocol, arrival.packet)).arrivals
+        reply = answer(self.call.protocol, arrival.packet, ACK | flags)
+        (back,) = on.carry(*arrival.where, reply).arrivals
         client, called = ends_of(self.call)
         assert back.where == (node, door)
         assert ends(back.packet) == (called, client._replace(port=port))
@@ -168,6 +169,23 @@ def test_connections_that_are_there_do_not_mind_traffic_policies_and_hints(name:
     on = on.becoming(serving(FAR, local="internal external"))
     assert caller.go_on(on) == FAR
     assert caller.new_ones(on) == {None}
+
+
+@pytest.mark.parametrize(("before", "after"), [("external", ""), ("", "external")])
+def test_whom_an_endpoint_sees_does_not_change_while_a_connection_lives(
+    before: str, after: str
+) -> None:
+    """On the node's own network it is the client with traffic policy Local, else the node."""
+    tried = CALLERS["somebody outside"].call
+    on = carriage_of(serving(HOST, local=before))
+    (first,) = on.carry(*opening(on, tried)).arrivals
+    for local in (after, before, after):
+        on = on.becoming(serving(HOST, local=local))
+        (later,) = on.carry(*opening(on, tried, flags=ACK)).arrivals
+        assert ends(later.packet) == ends(first.packet)
+        (new,) = on.alone().carry(*opening(on, tried, port=40001)).arrivals
+        kept = ends(new.packet)[0].address == tried.client.address
+        assert kept is (local == "external")
 
 
 # --- beside each other ---
