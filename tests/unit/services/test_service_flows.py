@@ -12,6 +12,7 @@ from service_carriage import ServiceCarriage, network_of
 from service_objects import outside_at, pod_on, process_on
 from service_scenes import NODES, SCENES, scene_calls
 from service_strategies import service_calls, service_worlds
+from undecided_flows import undecided
 
 from ovsnet.model import Protocol
 from ovsnet.names import POLICY_ZONE
@@ -27,6 +28,12 @@ def test_every_call_of_a_scene(name: str) -> None:
     tried = [c for c in map(comes(carriage), scene_calls(SCENES[name])) if c is not None]
     assert len(tried) > 50
     assert [d for d in (disagreement(carriage, c) for c in tried) if d] == []
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_switch_never_has_a_choice_between_flows(name: str) -> None:
+    for flows in ServiceCarriage.serving(SCENES[name]).flows.values():
+        assert list(undecided(flows)) == []
 
 
 @st.composite
