@@ -1,4 +1,4 @@
-"""Breaking the evaluator of services on purpose: what stands in the place of which function, and
+"""Breaking rules of services on purpose: what stands in the place of which function, and
 the scenario that must notice. Scenarios that cannot fail prove nothing.
 """
 

@@ -1,105 +1,37 @@
-"""Connections to services while services change, beside each other, and clients that are
-remembered.
-"""
+"""Connections to services while services change, and beside each other."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from service_agreement import answer, as_it_comes, disagreement, opening
-from service_carriage import Choices, ServiceCarriage, ends, ends_of, pods_of
-from service_objects import call, endpoint, endpoint_slice, outside_at, pod_on, process_on
-from service_objects import service as made_service
-from service_scenes import FAR, HOST, NEAR, OTHER_HOST, OUTER, SCENES, made_of, of, web
+from service_agreement import as_it_comes, disagreement, opening
+from service_callers import (
+    CALLERS,
+    CLUSTER,
+    EVERY_CALLER,
+    FOURTH,
+    NODE_PORT,
+    THIRD,
+    Caller,
+    carriage_of,
+    serving,
+)
+from service_carriage import ServiceCarriage, ends, ends_of, pods_of
+from service_objects import endpoint, outside_at, pod_on, process_on
+from service_scenes import FAR, HOST, NEAR, OTHER_HOST, SCENES
 from service_strategies import service_calls, service_worlds
 
-from ovsnet.flows.simulator.packet import ACK, SYN
+from ovsnet.flows.simulator.packet import ACK
 from ovsnet.model import Protocol, parse_address
-from ovsnet.names import GATEWAY_OFPORT, Table
+from ovsnet.names import GATEWAY_OFPORT
 from ovsnet.services.evaluate import Dropped, NotAService, Reason, Served, evaluate, onward
 from ovsnet.services.world import Call, Client, Endpoint, Whence, World
-
-THIRD, FOURTH = "10.244.1.6", "10.244.2.6"
-EVERYBODY = (NEAR, FAR, THIRD, FOURTH, HOST, OTHER_HOST)
-PODS = ServiceCarriage.serving(made_of(web(), of(*EVERYBODY))).world.pods.values()
-CLUSTER, NODE_PORT = "10.96.0.1:80", "10.244.1.255:30080"
-
-
-def serving(*endpoints: object, **more: object) -> World:
-    """A world whose service has these endpoints, by TCP and by UDP."""
-    ports = ("http=80@30080", "dns=80@30080/UDP")
-    return made_of(
-        web(*ports, **OUTER, **more), of(*endpoints, ports=("http=8080", "dns=8080/UDP"))
-    )
-
-
-def carriage_of(world: World) -> ServiceCarriage:
-    return ServiceCarriage.serving(world, PODS)
-
-
-class Caller:
-    """Somebody who calls a destination time and again."""
-
-    def __init__(self, client: Client, destination: str) -> None:
-        self.call = call(client, destination)
-
-    def ways(self, on: ServiceCarriage) -> list[Choices]:
-        """Choices of buckets by which a new connection may get to different endpoints."""
-        return on.ways(*opening(on, self.call, port=1))
-
-    def connect(self, on: ServiceCarriage, port: int = 40000, way: Choices = ()) -> str | None:
-        """Open a connection from a port; returns the address that takes it, and answers."""
-        return self._reach(on, port, way, SYN)
-
-    def connect_to(self, wanted: str, on: ServiceCarriage, port: int = 40000) -> None:
-        """Open a connection that gets to this endpoint."""
-        (way,) = (w for w in self.ways(on) if self.connect(on.alone(), port, w) == wanted)
-        assert self.connect(on, port, way) == wanted
-
-    def go_on(self, on: ServiceCarriage, port: int = 40000) -> str | None:
-        """A later packet of a connection, whatever groups would choose for a new one."""
-        found = {self._reach(on.alone(), port, way, ACK) for way in self.ways(on)}
-        assert len(found) == 1, found
-        return self._reach(on, port, (), ACK)
-
-    def new_ones(self, on: ServiceCarriage, port: int = 50000) -> set[str | None]:
-        """Whom new connections may reach."""
-        return {self.connect(on.alone(), port, way) for way in self.ways(on)}
-
-    def _reach(self, on: ServiceCarriage, port: int, way: Choices, flags: int) -> str | None:
-        node, door, packet = opening(on, self.call, port=port, flags=flags)
-        arrivals = on.carry(node, door, packet, way).arrivals
-        if not arrivals or arrivals[0].refused:
-            return None
-        (arrival,) = arrivals
-        assert self.call.protocol is not None
-        reply = answer(self.call.protocol, arrival.packet, ACK | flags)
-        (back,) = on.carry(*arrival.where, reply).arrivals
-        client, called = ends_of(self.call)
-        assert back.where == (node, door)
-        assert ends(back.packet) == (called, client._replace(port=port))
-        return str(ends(arrival.packet)[1].address)
-
-
-CALLERS = {
-    "a pod": Caller(pod_on(1), CLUSTER),
-    "a pod, UDP": Caller(pod_on(1), CLUSTER + "/UDP"),
-    "a pod by its node": Caller(pod_on(1), "172.18.0.1:30080"),
-    "the node": Caller(process_on(1), CLUSTER),
-    "the node by its node port": Caller(
-        Client(Whence.NODE, "node-1", parse_address(HOST)), NODE_PORT
-    ),
-    "somebody outside": Caller(outside_at(1), NODE_PORT),
-    "somebody outside, UDP": Caller(outside_at(1), NODE_PORT + "/UDP"),
-}
-callers = pytest.mark.parametrize("caller", CALLERS.values(), ids=CALLERS.keys())
-
 
 # --- while services change ---
 
 
-@callers
+@EVERY_CALLER
 def test_a_connection_keeps_its_endpoint_while_others_come_and_go(caller: Caller) -> None:
     before = carriage_of(serving(NEAR, FAR))
     ways = caller.ways(before)
@@ -118,7 +50,7 @@ def test_a_connection_keeps_its_endpoint_while_others_come_and_go(caller: Caller
             assert caller.go_on(on) == own
 
 
-@callers
+@EVERY_CALLER
 def test_a_connection_outlives_its_endpoints_place_in_the_service(caller: Caller) -> None:
     """It drains, or ends by itself: the switch takes it nowhere else. (Entries of UDP are deleted
     by the agent.)
@@ -134,7 +66,7 @@ def test_a_connection_outlives_its_endpoints_place_in_the_service(caller: Caller
     assert caller.connect(on, 40002) is None
 
 
-@callers
+@EVERY_CALLER
 def test_new_connections_reach_those_who_are_there_now(caller: Caller) -> None:
     on = carriage_of(serving(NEAR))
     for endpoints in ((NEAR, FAR), (), (THIRD,), (HOST, OTHER_HOST, FAR), (FAR,)):
@@ -142,7 +74,7 @@ def test_new_connections_reach_those_who_are_there_now(caller: Caller) -> None:
         assert caller.new_ones(on) == (set(endpoints) or {None})
 
 
-@callers
+@EVERY_CALLER
 def test_who_was_refused_is_served_when_there_is_an_endpoint(caller: Caller) -> None:
     """From the same port."""
     for there in (NEAR, FAR, HOST):
@@ -244,122 +176,6 @@ def test_a_pod_reaches_another_nodes_node_port_through_both_nodes(family: int) -
     assert arriving is not None
     assert arriving.destination == world.nodes["node-2"].pod_cidrs[family == 6][-1]
     assert disagreement(on, arriving) is None
-
-
-# --- clients that are remembered ---
-
-
-def remembering(*endpoints: object, **more: object) -> World:
-    return serving(*endpoints, affinity=60, **more)
-
-
-@callers
-def test_a_client_keeps_its_endpoint_whatever_new_connections_would_get(caller: Caller) -> None:
-    before = carriage_of(remembering(NEAR, FAR, THIRD))
-    assert caller.new_ones(before) == {NEAR, FAR, THIRD}
-    for way in caller.ways(before):
-        on = before.alone()
-        own = caller.connect(on, way=way)
-        for port in range(40001, 40004):
-            assert caller.ways(on) == [()]
-            assert caller.connect(on, port) == own
-        on = on.becoming(remembering(own, FOURTH, HOST))
-        assert caller.new_ones(on) == {own}
-
-
-@callers
-def test_a_client_whose_endpoint_is_gone_gets_another_and_keeps_that(caller: Caller) -> None:
-    on = carriage_of(remembering(NEAR))
-    assert caller.connect(on) == NEAR
-    on = on.becoming(remembering(FAR, THIRD))
-    assert caller.new_ones(on) == {FAR, THIRD}
-    caller.connect_to(THIRD, on, 40001)
-    on = on.becoming(remembering(NEAR, FAR, THIRD))
-    assert caller.new_ones(on) == {THIRD}
-    on = on.becoming(remembering())
-    assert caller.new_ones(on) == {None}
-    on = on.becoming(serving(NEAR, FAR))
-    assert caller.new_ones(on) == {NEAR, FAR}
-
-
-def test_every_client_is_remembered_by_itself() -> None:
-    on = carriage_of(remembering(NEAR, FAR))
-    one, two = CALLERS["a pod"], Caller(pod_on(1, 6), CLUSTER)
-    one.connect_to(NEAR, on)
-    assert two.new_ones(on) == {NEAR, FAR}
-    two.connect_to(FAR, on)
-    assert (one.new_ones(on), two.new_ones(on)) == ({NEAR}, {FAR})
-
-
-def test_a_client_is_remembered_by_every_address_of_the_service_and_for_each_port() -> None:
-    on = carriage_of(remembering(NEAR, FAR))
-    by_address = [Caller(pod_on(1), f"{a}:80") for a in ("10.96.0.1", "198.51.100.1")]
-    by_address.append(CALLERS["a pod by its node"])
-    by_address[0].connect_to(FAR, on)
-    for caller in by_address:
-        assert caller.new_ones(on) == {FAR}
-    assert CALLERS["a pod, UDP"].new_ones(on) == {NEAR, FAR}
-
-
-def test_what_is_remembered_of_one_service_says_nothing_about_another() -> None:
-    other = made_service("bank/api", "http=80", cluster="10.96.0.2", affinity=60)
-    also = endpoint_slice("bank/api", ("http=8080",), NEAR, FAR)
-    on = ServiceCarriage.serving(made_of(web(affinity=60), of(NEAR, FAR), other, also))
-    one, two = CALLERS["a pod"], Caller(pod_on(1), "10.96.0.2:80")
-    one.connect_to(FAR, on)
-    assert two.new_ones(on) == {NEAR, FAR}
-
-
-def test_every_node_remembers_its_own_clients() -> None:
-    on = carriage_of(remembering(NEAR, FAR))
-    one = Caller(outside_at(1), NODE_PORT)
-    two = Caller(outside_at(2), "10.244.2.255:30080")
-    one.connect_to(NEAR, on)
-    assert two.new_ones(on) == {NEAR, FAR}
-    two.connect_to(FAR, on)
-    assert (one.new_ones(on), two.new_ones(on)) == ({NEAR}, {FAR})
-
-
-@pytest.mark.parametrize("hints", ["zones", "nodes"])
-@pytest.mark.parametrize("name", ["a pod", "the node", "somebody outside"])
-def test_an_endpoint_that_hints_mean_for_others_now_is_forgotten(name: str, hints: str) -> None:
-    """As with kube-proxy: a client keeps one of those that a first call may reach."""
-    caller = CALLERS[name]
-    mine, yours = (
-        ({"zones": "east"}, {"zones": "west"})
-        if hints == "zones"
-        else ({"nodes": "1"}, {"nodes": "2"})
-    )
-    on = carriage_of(remembering(NEAR, FAR, THIRD))
-    caller.connect_to(FAR, on)
-    for some in ((NEAR, THIRD), (NEAR,)):
-        hinted = [endpoint(e, **mine) for e in some]
-        changed = on.becoming(remembering(*hinted, endpoint(FAR, **yours)))
-        assert caller.new_ones(changed) == set(some)
-        caller.connect_to(NEAR, changed, 40001)
-        assert caller.new_ones(changed) == {NEAR}
-        assert caller.go_on(changed) == FAR
-
-
-def test_hints_for_nodes_come_before_those_for_zones_also_for_whom_is_remembered() -> None:
-    caller = CALLERS["a pod"]
-    on = carriage_of(remembering(NEAR, FAR, THIRD))
-    caller.connect_to(FAR, on)
-    both = (
-        endpoint(NEAR, zones="east", nodes="2"),
-        endpoint(THIRD, zones="west", nodes="1"),
-        endpoint(FAR, zones="west", nodes="1"),
-    )
-    assert caller.new_ones(on.becoming(remembering(*both))) == {FAR}
-
-
-def test_what_is_remembered_stands_in_one_table_and_counts_for_its_timeout() -> None:
-    on = carriage_of(remembering(NEAR, FAR))
-    for number in range(3):
-        Caller(pod_on(1), CLUSTER).connect(on, 40000 + number)
-        Caller(pod_on(1, 6), CLUSTER).connect(on, 40000 + number)
-    assert len(on.switches["node-1"].tables[Table.AFFINITY].flows) == 2
-    assert not on.switches["node-2"].tables[Table.AFFINITY].flows
 
 
 # --- drawn at random ---
