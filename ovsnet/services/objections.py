@@ -46,14 +46,14 @@ def objections(world: World) -> tuple[Objection, ...]:
 
 
 def _about_addresses(world: World) -> Iterator[Objection]:
-    """Of an address that stands in several fields of a service the first one is named."""
+    """An address that stands in several fields of a service is judged by the first one."""
     for service in by_age(world):
         seen: set[IPAddress] = set()
         for face, address in addresses(service):
             reason = hindrance(world, service, face, address)
             if reason is not None and address not in seen:
-                seen.add(address)
                 yield Objection(service.ref, FIELDS[face], str(address), reason)
+            seen.add(address)
 
 
 def _about_ports(world: World) -> Iterator[Objection]:

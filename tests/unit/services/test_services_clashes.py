@@ -244,3 +244,12 @@ def test_what_is_left_to_dns_is_objected_to_in_nothing():
     two = service("bank/api", "a=80@30080", cluster="10.96.0.2", created="2027")
     world = World.of(NODES, (bare, two), (endpoint_slice("shop/web", ("a=1",), "10.96.0.2"),))
     assert objections(world) == ()
+
+
+def test_an_address_is_judged_by_the_first_way_in_which_a_service_has_it():
+    """It may well be a cluster address, though as another one it would be another service's."""
+    one = service("shop/web", "a=80", created=OLD)
+    two = service("bank/api", "b=81", load_balancer="10.96.0.1", created=NEW)
+    world = cluster(one, two)
+    assert objections(world) == ()
+    assert answer(world, pod_on(1), "10.96.0.1:81") == {"10.244.2.5:2"}
