@@ -12,7 +12,6 @@ from policy_carriage import CLIENT_PORT
 from service_carriage import Arrival, Choices, Journey, ServiceCarriage, between, ends, ends_of
 
 from ovsnet.flows.fields import EthType, Field
-from ovsnet.flows.node import gateway_of
 from ovsnet.flows.simulator import Packet, icmp
 from ovsnet.flows.simulator.packet import ACK, SYN
 from ovsnet.flows.terms import mac
@@ -285,11 +284,7 @@ def _only(carriage: ServiceCarriage, call: Call, arrivals: tuple[Arrival, ...]) 
 
 def _expect_mac(carriage: ServiceCarriage, arrival: Arrival) -> None:
     """Whoever is at the port takes the packet for his."""
-    port = carriage.ports[arrival.node].get(arrival.port)
-    gateway = gateway_of(carriage.services.nodes[arrival.node])
-    assert gateway is not None
-    his = gateway.mac if port is None else mac(port.mac.replace("0e:58", "0a:58", 1))
-    assert arrival.packet[Field.ETH_DST] == his
+    assert arrival.packet[Field.ETH_DST] == carriage.mac_at(arrival.node, arrival.port)
     assert arrival.packet[Field.ETH_SRC] == mac(ROUTER_MAC)
 
 

@@ -18,6 +18,7 @@ from service_strategies import BYSTANDER, pod_addresses
 from ovsnet.controller.network import Network
 from ovsnet.flows.fields import EthType, Field, IpProto
 from ovsnet.flows.flow import Action, Ct, Flow, OwnerKind
+from ovsnet.flows.node import gateway_of
 from ovsnet.flows.registers import COUNT, SLOT, Register
 from ovsnet.flows.simulator import Packet, Switch, echo, ip, tcp, udp
 from ovsnet.flows.simulator.packet import SYN
@@ -30,6 +31,8 @@ from ovsnet.names import (
     ROUTER_MAC,
     TUNNEL_OFPORT,
     Table,
+    address_of_host_mac,
+    pod_mac,
     port_name,
 )
 from ovsnet.policy.world import World as Cluster
@@ -227,10 +230,20 @@ class ServiceCarriage(Carriage):
                 waiting.append(self.tunnelled(here, bare(out.packet).replace(outer)))
         return Journey(tuple(arrivals), tuple(zones), tuple(taken))
 
-    def _entering(self, node: str, port: int, packet: Packet) -> Packet:
+    def mac_at(self, node: str, port: int) -> int:
+        """The MAC of whoever is at a port: a pod, or the node itself."""
         found = self.ports[node].get(port)
-        sender = ROUTER_MAC if found is None else found.mac.replace("0e:58", "0a:58", 1)
-        return packet.on(port, sender, ROUTER_MAC)
+        if found is not None:
+            key = address_of_host_mac(found.mac)
+            assert key is not None
+            return mac(pod_mac(key))
+        gateway = gateway_of(self.services.nodes[node])
+        assert gateway is not None
+        return gateway.mac
+
+    def _entering(self, node: str, port: int, packet: Packet) -> Packet:
+        ends = {F.ETH_SRC: self.mac_at(node, port), F.ETH_DST: mac(ROUTER_MAC)}
+        return packet.on(port).replace(ends)
 
 
 def _representatives(flows: Iterable[Flow]) -> dict[int, list[int]]:
