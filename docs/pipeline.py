@@ -212,6 +212,7 @@ def serving_uses() -> Iterator[Use]:
         yield Use(serving_flows.from_client_to_host, (address,))
     yield Use(serving_flows.refusals)
     yield Use(serving_flows.commit_served)
+    yield Use(serving_flows.commit_otherwise)
     yield Use(serving_flows.answers)
     yield Use(serving_flows.refused_by_the_node, (gateway.mac,))
     yield Use(serving_flows.nobody_there, (gateway.mac,))

@@ -67,6 +67,8 @@ from ovsnet.names import (
 _MARKS = Subfield(Field.CT_MARK, 0, NATTED.bits.bits)
 _MARK_IT = Move(NATTED.bits, _MARKS)
 _ANSWER = ct_state(CtState.TRK | CtState.RPL, CtState.INV)
+_FORWARD = ct_state(CtState.TRK, CtState.RPL | CtState.REL | CtState.INV)
+_ESTABLISHED = ct_state(CtState.TRK | CtState.EST, CtState.RPL | CtState.REL | CtState.INV)
 _NEW = ct_state(CtState.TRK | CtState.NEW)
 _FROM_HOST = in_port(GATEWAY_OFPORT)
 
@@ -105,6 +107,7 @@ def serving(node: Node) -> Iterator[Flow]:
     yield from no_endpoint()
     yield from refusals()
     yield from commit_served()
+    yield from commit_otherwise()
     yield from answers()
     yield from out_of_any_port()
     own = legs(node)
@@ -244,6 +247,22 @@ def commit_served() -> Iterator[Flow]:
         for what in (Natted.SERVED, Natted.REFUSED):
             commit = Ct(POLICY_ZONE, commit=True, then=(_MARK_IT,))
             condition = match(_NEW, NATTED.has(what), family)
+            yield Flow(Table.COMMIT, SOONER, condition, (commit, Goto(Table.ANSWER)))
+
+
+def commit_otherwise() -> Iterator[Flow]:
+    """Packets that a client sends to an endpoint by the service, after it has called it by itself
+    from the same port, or the other way round. To the policies' zone these are one connection, and
+    its answers are for the way that was taken last.
+    """
+    commit = Ct(POLICY_ZONE, commit=True, then=(_MARK_IT,))
+    served = term(Field.CT_MARK, Natted.SERVED, Natted.SERVED)
+    not_served = term(Field.CT_MARK, 0, Natted.SERVED)
+    for family in FAMILIES:
+        for condition in (
+            match(_FORWARD, NATTED.has_none_of(sum(Natted)), served, family),
+            match(_ESTABLISHED, NATTED.has(Natted.SERVED), not_served, family),
+        ):
             yield Flow(Table.COMMIT, SOONER, condition, (commit, Goto(Table.ANSWER)))
 
 

@@ -178,6 +178,20 @@ def test_a_pod_reaches_another_nodes_node_port_through_both_nodes(family: int) -
     assert disagreement(on, arriving) is None
 
 
+@pytest.mark.parametrize("protocol", ["", "/UDP"])
+@pytest.mark.parametrize("first", ["the service", "the endpoint"])
+def test_a_client_may_call_an_endpoint_by_the_service_and_by_itself_from_one_port(
+    first: str, protocol: str
+) -> None:
+    on = carriage_of(serving(FAR))
+    ways = [Caller(pod_on(1), f"{CLUSTER}{protocol}"), Caller(pod_on(1), f"{FAR}:8080{protocol}")]
+    if first == "the endpoint":
+        ways.reverse()
+    for way in (*ways, *ways):
+        assert way.connect(on) == FAR
+        assert way.go_on(on) == FAR
+
+
 # --- drawn at random ---
 
 
