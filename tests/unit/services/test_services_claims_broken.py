@@ -68,15 +68,6 @@ def only_pod_ranges(real):
     return found
 
 
-def ones_own_too(real):
-    def found(world, service, face, address):
-        if face is not Face.CLUSTER and address in service.addresses:
-            return Hindrance.CLUSTER_ADDRESS
-        return real(world, service, face, address)
-
-    return found
-
-
 def every_nodes(real):
     return lambda world, _: tuple(a for name in world.nodes for a in real(world, name))
 
@@ -188,10 +179,6 @@ BREAKS: dict[str, tuple[Break, Scenario]] = {
             "external",
             "2025",
         ),
-    ),
-    "one's own cluster address is objected to": (
-        Break(objections, "hindrance", ones_own_too),
-        of(clashing.test_another_services_cluster_address_is_objected_to_and_not_its_ports),
     ),
     "node ports are ports of every node": (
         Break(evaluate, "own_addresses", every_nodes),
