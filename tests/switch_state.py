@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Any
 
 from places import wait_for
@@ -34,7 +35,9 @@ from ovsnet.flows.stamp import STAMP_KEY, serial_of, stamp_flow
 from ovsnet.flows.text import ParsedFlow, parse_flow
 from ovsnet.names import Table
 from ovsnet.policy.world import World
+from ovsnet.sandbox.plan import SERVICE_CIDRS
 
+_SERVICE_RANGES = tuple(map(ip_network, SERVICE_CIDRS))
 _PORT = re.compile(r"^ (\d+|LOCAL)\(([^)]+)\): addr:([0-9a-f:]{17})", re.MULTILINE)
 _LOCAL = 0xFFFFFFFE
 _DUMP = ("ovs-ofctl", "-O", "OpenFlow15", "--names", "dump-flows")
@@ -100,7 +103,7 @@ def world(lab: Lab) -> World:
 
 def network(lab: Lab) -> Network:
     """A network that was told of all objects once, and of the ports of the lab's switches."""
-    made, told = Network(fingerprint), objects(lab)
+    made, told = Network(fingerprint, service_ranges=_SERVICE_RANGES), objects(lab)
     made.set_nodes(told[NODE])
     made.set_namespaces(told[NAMESPACE])
     made.set_policies(told[NETWORK_POLICY])

@@ -105,7 +105,7 @@ def _faults_of(
     part: EndpointSlice, clusters: Mapping[IPAddress, Collection[ServiceRef]]
 ) -> Iterator[Fault]:
     yield from part.faults
-    for index, endpoint in enumerate(part.endpoints):
+    # Which one of the slice's endpoints it is cannot be told: those with faults are left out.
+    for endpoint in part.endpoints:
         if endpoint.address in clusters:
-            reason = f"{endpoint.address}: it is the cluster address of a service"
-            yield Fault(f"endpoints[{index}].addresses", reason)
+            yield Fault("endpoints", f"{endpoint.address}: it is the cluster address of a service")

@@ -77,7 +77,6 @@ def _about_endpoints(world: World) -> Iterator[Objection]:
         if one.owner not in ours:
             continue
         services = cluster_addresses(world, [entry.address for entry in one.endpoints])
-        for i, entry in enumerate(one.endpoints):
+        for entry in one.endpoints:
             if entry.address in services:
-                field = f"endpoints[{i}].addresses"
-                yield Objection(one.owner, field, str(entry.address), Hindrance.SERVICE)
+                yield Objection(one.owner, "endpoints", str(entry.address), Hindrance.SERVICE)

@@ -55,6 +55,17 @@ class Answerers:
             else:
                 self._when_readable(made, lambda sock=made: _echo(name, sock))
 
+    def open_everywhere(self, place: Place, port: int) -> None:
+        """Answer on this TCP port of whatever address of the place is called, by its name."""
+
+        def make() -> socket.socket:
+            return bound("", 4, socket.SOCK_STREAM, port)
+
+        made = place.within(make)
+        made.setblocking(False)
+        made.listen(512)
+        self._when_readable(made, lambda: self._accept("", made))
+
     def close(self) -> None:
         self._ended.set()
         self._thread.join()
@@ -79,16 +90,17 @@ class Answerers:
     def _accept(self, name: str, listening: socket.socket) -> None:
         taken, client = listening.accept()
         taken.setblocking(False)
+        said = name or taken.getsockname()[0]
 
         def asked() -> None:
             try:
                 got = taken.recv(_LONGEST)
                 if got[:1].isdigit():
                     lines = got.split()
-                    taken.sendall(b"".join(b"%s %s\n" % (name.encode(), n) for n in lines))
+                    taken.sendall(b"".join(b"%s %s\n" % (said.encode(), n) for n in lines))
                     return
                 if got:
-                    taken.sendall(_HEADER + _answer(name, client, listening))
+                    taken.sendall(_HEADER + _answer(said, client, listening))
             except BaseException:
                 self._forget(taken)
                 raise

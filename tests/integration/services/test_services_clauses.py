@@ -23,7 +23,7 @@ from ovsnet.names import SERVICE_OFFSET, Table
 from ovsnet.sandbox import netns
 from ovsnet.services.evaluate import Dropped, HealthChecked, Outcome, Refused, Served
 
-OF_EACH = {Served: 40, Refused: 6, Dropped: 12, HealthChecked: 12}
+OF_EACH = {Served: 30, Refused: 4, Dropped: 8, HealthChecked: 12}
 """So many calls of each service are made that come to this."""
 
 BOTH = ("http=80", "dns=53/UDP")

@@ -23,8 +23,8 @@ from ovsnet.services.world import World
 
 Port = TypeVar("Port", ServicePort, SlicePort)
 
-WORLDS = 15
-OF_EACH = {Served: 60, Refused: 20, Dropped: 15, HealthChecked: 6}
+WORLDS = 8
+OF_EACH = {Served: 60, Refused: 15, Dropped: 15, HealthChecked: 6}
 """So many calls of a world are made that come to this."""
 
 

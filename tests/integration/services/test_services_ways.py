@@ -48,7 +48,8 @@ def test_one_client_port_by_two_ways_to_one_endpoint(
         ways.reverse()
     for place in (market.pods["c1"], market.pods["c2"], market.nodes["node1"]):
         port = client_port()
-        for way in (*ways, *ways):
+        # A client that has hung up waits before it connects from that port to the same place again.
+        for way in ways if protocol == "tcp" else (*ways, *ways):
             assert asked(place, version, protocol, port, way) == b"a1", (place.name, way)
 
 
