@@ -217,7 +217,7 @@ def thousand(market: Market) -> Iterator[list[str]]:
     market.outside.run("ip", "route", "add", "local", str(MANY), "dev", "lo")
     route("add")
     try:
-        market.answerers.open_everywhere(market.outside, 9090)
+        market.answerers.open_everywhere(market.outside, 9099)
         yield [str(MANY[number]) for number in range(1, 1001)]
     finally:
         route("del")
@@ -229,7 +229,7 @@ def test_a_thousand_endpoints(market: Market) -> None:
     web = service("shop/web", "80@30081", cluster="10.96.0.2")
     with thousand(market) as addresses:
         parts = [
-            endpoint_slice("shop/web", ("9090",), *addresses[start : start + 100], name=f"p{start}")
+            endpoint_slice("shop/web", ("9099",), *addresses[start : start + 100], name=f"p{start}")
             for start in range(0, len(addresses), 100)
         ]
         market.serve(*market.wire(web, *parts))
