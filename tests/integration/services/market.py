@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any
+from urllib.parse import urlencode
 
 from answerers import Answerers
 from calling import Ring
@@ -28,6 +29,7 @@ from service_wire import wire_service, wire_slice
 from switch_state import objects
 
 from ovsnet.api import ENDPOINT_SLICE, NODE, SERVICE
+from ovsnet.controller.inquiry.why import Why, read_why
 from ovsnet.model import ContainerPort, EndpointSlice, IPAddress, Protocol, Service
 from ovsnet.sandbox.plan import EXTERNAL_CIDRS
 from ovsnet.services.evaluate import NotAService, Outcome, Served, evaluate, onward
@@ -252,6 +254,21 @@ class Market:
                 if call is not None and self._can_be_told(outcome):
                     ring = Ring(caller.place, protocol.lower(), str(address), port)
                     yield ring, call, outcome
+
+    def why(self, ring: Ring) -> Why:
+        """What the controller says that becomes of a call."""
+        caller = next(c for c in self.callers.values() if c.place == ring.place)
+        query = {
+            "source": {
+                Whence.POD: caller.place.name,
+                Whence.NODE: f"node/{caller.node}",
+                Whence.OUTSIDE: caller.place.address(6 if ":" in ring.address else 4),
+            }[caller.whence],
+            "destination": ring.address,
+            "protocol": ring.protocol,
+            "port": ring.port,
+        }
+        return read_why(self.lab._ask_controller(f"/why?{urlencode(query)}"))
 
     def _can_be_told(self, outcome: Outcome) -> bool:
         if isinstance(outcome, Served):

@@ -256,3 +256,37 @@ def test_policies_are_about_the_endpoint(market: Market) -> None:
                          (to_pod, service_ports)):  # fmt: skip
         with enforced(market, "service", "c1", **out(peers, ports)):
             assert set(ring(made, silent=made)) == {SILENT}
+
+
+def test_source_ranges_end_the_connections_of_whom_they_leave_out(market: Market) -> None:
+    ranges = {"everybody": ["0.0.0.0/0", "::/0"], "pods": ["10.244.0.0/16", "fd00:10:244::/56"]}
+    balanced = service(
+        "shop/web",
+        "http=80",
+        "dns=53/UDP",
+        cluster="10.96.0.1 fd00:96::1",
+        load_balancer="198.51.100.1 2001:db8:1::1",
+        sources=" ".join(ranges["everybody"]),
+    )
+    serve(market, balanced, *pods("a2"))
+    doors = market.world().services[balanced.ref].load_balancer
+    made = [
+        Ring(place, protocol, str(door), port)
+        for place in (market.outside, market.pods["c1"])
+        for protocol, port in (("tcp", 80), ("udp", 53))
+        for door in doors
+    ]
+    change = {"kind": "Service", "metadata": {"namespace": SPACE, "name": "web"}}
+    with talks(made) as spoken:
+        began = time.monotonic()
+        market.serve(change | {"spec": {"loadBalancerSourceRanges": ranges["pods"]}})
+        settled = time.monotonic()
+        time.sleep(LATELY)
+        ended, kept = spoken[: len(spoken) // 2], spoken[len(spoken) // 2 :]
+        assert [talk.since(settled) for talk in ended] == [set()] * len(ended)
+        assert set(ring(made[: len(ended)], silent=made)) == {SILENT}
+        market.serve(change | {"spec": {"loadBalancerSourceRanges": ranges["everybody"]}})
+        wait_for(lambda: all(goes_on(talk, "a2") for talk in ended), "all to go on again", 30)
+        until = time.monotonic()
+        time.sleep(LATELY)
+    assert [talk.lost(began, until) for talk in kept] == [[]] * len(kept)

@@ -1,5 +1,6 @@
-"""Generated services, judged two ways: by the evaluator, and by real connections and datagrams from
-pods, nodes and outside. All agree, on who may answer, who does not, and whom he sees.
+"""Generated services, judged three ways: by the evaluator, by real connections and datagrams from
+pods, nodes and outside, and for some calls by the controller, which asks the switches' flows. All
+agree, on who may answer, who does not, and whom he sees.
 """
 
 from __future__ import annotations
@@ -11,21 +12,33 @@ from typing import TypeVar
 
 import pytest
 from agreement import disagreements
+from calling import Ring
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from market import Market
 from msgspec.structs import replace
 from service_strategies import service_worlds
 
+from ovsnet.controller.inquiry import why
 from ovsnet.model import EndpointSlice, Service, ServicePort, SlicePort
 from ovsnet.services.evaluate import Dropped, HealthChecked, Outcome, Refused, Served
-from ovsnet.services.world import World
+from ovsnet.services.world import Call, Endpoint, World
 
 Port = TypeVar("Port", ServicePort, SlicePort)
 
 WORLDS = 8
 OF_EACH = {Served: 60, Refused: 15, Dropped: 15, HealthChecked: 6}
 """So many calls of a world are made that come to this."""
+
+OF_WHY = 2
+"""Of so many of each the controller is asked."""
+
+OUTCOMES = {
+    Served: why.Outcome.SERVED,
+    Refused: why.Outcome.REFUSED,
+    Dropped: why.Outcome.DROPPED,
+    HealthChecked: why.Outcome.HEALTH,
+}
 
 
 @pytest.mark.timeout(300)
@@ -49,13 +62,31 @@ def test_evaluator_and_packets_agree(market: Market) -> None:
         for kind, number in OF_EACH.items():
             found = [each for each in calls if isinstance(each[2], kind)]
             came_to.update({kind} if found else ())
-            chosen += chance.sample(found, min(number, len(found)))
+            some = chance.sample(found, min(number, len(found)))
+            chosen += some
+            for each in some[:OF_WHY]:
+                expect_why(market, *each)
         wrong = disagreements(market, world, chosen)
         assert not wrong, "\n".join(wrong)
 
     for number in range(WORLDS):
         seed(number)(agree)()
     assert came_to == set(OF_EACH)
+
+
+def expect_why(market: Market, ring: Ring, call: Call, outcome: Outcome) -> None:
+    """`ovsnet why` says the same of a call, and that the flows do it."""
+    said = market.why(ring)
+    (called,) = said.services
+    assert called.service == str(outcome.service), (ring, said)
+    assert called.outcome == OUTCOMES[type(outcome)], (ring, said)
+    assert called.source == str(call.client.address), (ring, said)
+    assert {each.endpoint for each in called.endpoints} == set(map(str, endpoints(outcome)))
+    assert said.agree, (ring, said)
+
+
+def endpoints(outcome: Outcome) -> frozenset[Endpoint]:
+    return outcome.endpoints if isinstance(outcome, Served) else frozenset()
 
 
 def become(market: Market, world: World) -> None:
