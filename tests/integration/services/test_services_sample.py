@@ -26,7 +26,7 @@ from ovsnet.services.world import Call, Endpoint, World
 
 Port = TypeVar("Port", ServicePort, SlicePort)
 
-WORLDS = 8
+WORLDS = 5
 OF_EACH = {Served: 60, Refused: 15, Dropped: 15, HealthChecked: 6}
 """So many calls of a world are made that come to this."""
 
