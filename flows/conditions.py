@@ -7,7 +7,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 from ovsnet.flows.fields import CtState, EthType, Field, Form, IpProto
 from ovsnet.flows.flow import Match, Term
-from ovsnet.flows.notes import MARKS, Names, natted, notes, set_of_endpoints
+from ovsnet.flows.notes import Names, natted, notes, set_of_endpoints
+from ovsnet.flows.registers import MARKS
 from ovsnet.flows.terms import ct_state
 from ovsnet.flows.text import PortNames, print_match
 from ovsnet.flows.text.names import PORTS

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from ovsnet.flows.fields import Field
-from ovsnet.flows.flow import SetField, Subfield, Term
+from ovsnet.flows.flow import SetField, Term
 from ovsnet.flows.registers import (
     AFFINE,
     COUNT,
@@ -30,9 +30,6 @@ from ovsnet.flows.registers import (
     Side,
 )
 from ovsnet.flows.text import PortNames
-
-MARKS = Subfield(Field.CT_MARK, 0, NATTED.bits.bits)
-"""The bits of a connection's mark that say what services do to it; they are those of `NATTED`."""
 
 _HIGH, _LOW = SERVICE_HIGH.bits.field, SERVICE_LOW.bits.field
 _SIDES = {int(side): side.name.lower() for side in Side}

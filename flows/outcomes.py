@@ -27,8 +27,8 @@ from ovsnet.flows.flow import (
     Subfield,
     whole,
 )
-from ovsnet.flows.notes import MARKS, Names, natted, notes, set_of_endpoints
-from ovsnet.flows.registers import NATTED, REGISTERS
+from ovsnet.flows.notes import Names, natted, notes, set_of_endpoints
+from ovsnet.flows.registers import MARKS, NATTED, REGISTERS
 from ovsnet.flows.service import settled
 from ovsnet.flows.text import print_actions
 from ovsnet.flows.vocabulary import FIELDS, ZONES

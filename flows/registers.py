@@ -102,6 +102,9 @@ NATTED = Register(
     "what services do to the connection: see `Natted`; its bits go into ct_mark, too",
     Subfield(Field.REG0, 13, 3),
 )
+MARKS = Subfield(Field.CT_MARK, 0, NATTED.bits.bits)
+"""The bits of a connection's mark that say what services do to it; they are those of `NATTED`."""
+
 LOCAL_ONLY = Register(
     "local-only",
     "1: only endpoints on this node will do, and where there is none the packet is dropped",

@@ -38,6 +38,7 @@ from ovsnet.flows.flow import (
     match,
 )
 from ovsnet.flows.learnt import LEARNT_COOKIE, MOST_LEARNT
+from ovsnet.flows.policy import PROTOCOLS
 from ovsnet.flows.priorities import BEFORE, ELSE, FIRST, LAST, OTHERWISE, SOONER, USUAL
 from ovsnet.flows.registers import (
     AFFINE,
@@ -65,10 +66,10 @@ from ovsnet.flows.terms import (
 from ovsnet.model import IPAddress, IPNetwork, Protocol
 from ovsnet.names import SERVICE_ZONE, Table
 
-PORTS = {
-    Protocol.TCP: (IpProto.TCP, Field.TCP_DST),
-    Protocol.UDP: (IpProto.UDP, Field.UDP_DST),
-    Protocol.SCTP: (IpProto.SCTP, Field.SCTP_DST),
+_PORTS = {
+    Protocol.TCP: Field.TCP_DST,
+    Protocol.UDP: Field.UDP_DST,
+    Protocol.SCTP: Field.SCTP_DST,
 }
 _ERRORS = (3, 11, 12)
 """Types of ICMP messages that quote the packet that they are about (RFC 792); redirects are none of
@@ -115,7 +116,7 @@ class EndpointSet(msgspec.Struct, frozen=True):
     def traffic(self) -> tuple[Term, Term]:
         """The condition that a packet is of its family and protocol."""
         family = IPV4 if self.version == 4 else IPV6
-        return family, Term(Field.IP_PROTO, PORTS[self.protocol][0])
+        return family, Term(Field.IP_PROTO, PROTOCOLS[self.protocol])
 
     @property
     def chosen(self) -> tuple[Term, Term]:
@@ -146,8 +147,8 @@ class Door(msgspec.Struct, frozen=True):
     @property
     def condition(self) -> Match:
         """The condition that a packet is for it."""
-        number, field = PORTS[self.protocol]
-        port = (Term(Field.IP_PROTO, number), Term(field, self.port))
+        protocol = Term(Field.IP_PROTO, PROTOCOLS[self.protocol])
+        port = (protocol, Term(_PORTS[self.protocol], self.port))
         if self.address is not None:
             return match(*destination(self.address), *port)
         return match(FOR_NODE.matches(1), IPV4 if self.version == 4 else IPV6, *port)
@@ -262,11 +263,9 @@ def _without_family(condition: Match) -> Match:
 # --- to an endpoint ---
 
 
-def balance(
-    endpoints: EndpointSet, targets: tuple[Target, ...], priority: int = USUAL
-) -> Iterator[Flow]:
+def balance(endpoints: EndpointSet, targets: tuple[Target, ...]) -> Iterator[Flow]:
     """New connections to a set of endpoints: the only endpoint, or one of several."""
-    yield from balance_instead(endpoints, endpoints, targets, priority)
+    yield from balance_instead(endpoints, endpoints, targets, USUAL)
 
 
 def balance_instead(

@@ -20,7 +20,6 @@ from ovsnet.flows.flow import (
     NatKind,
     OutputField,
     SetField,
-    Subfield,
     Term,
     match,
     term,
@@ -31,6 +30,7 @@ from ovsnet.flows.registers import (
     FOR_NODE,
     INSIDE,
     KEEP_SOURCE,
+    MARKS,
     NATTED,
     OUT_PORT,
     Natted,
@@ -64,8 +64,7 @@ from ovsnet.names import (
     Table,
 )
 
-_MARKS = Subfield(Field.CT_MARK, 0, NATTED.bits.bits)
-_MARK_IT = Move(NATTED.bits, _MARKS)
+_MARK_IT = Move(NATTED.bits, MARKS)
 _ANSWER = ct_state(CtState.TRK | CtState.RPL, CtState.INV)
 _FORWARD = ct_state(CtState.TRK, CtState.RPL | CtState.REL | CtState.INV)
 _ESTABLISHED = ct_state(CtState.TRK | CtState.EST, CtState.RPL | CtState.REL | CtState.INV)
@@ -220,7 +219,7 @@ def refused_by_the_node(gateway_mac: int) -> Iterator[Flow]:
     says that it is to refuse them. What the node led here for others goes back at once, as its
     refusal finds the way without the switch.
     """
-    to_node = (SetField(Field.ETH_SRC, mac(REFUSER_MAC)), SetField(Field.ETH_DST, gateway_mac))
+    to_node = _to_be_refused(gateway_mac)
     out = (DESTINATION.set(Side.GATEWAY), OUT_PORT.set(GATEWAY_OFPORT), Goto(Table.OUTPUT))
     for family in FAMILIES:
         refused = match(NATTED.has(Natted.REFUSED), family)
@@ -233,10 +232,15 @@ def nobody_there(gateway_mac: int) -> Iterator[Flow]:
     """Packets that the node led here though they are for nobody: to an address of a service range
     that no service has, above all. The node would lead them here again, so it is to refuse them.
     """
-    to_node = (SetField(Field.ETH_SRC, mac(REFUSER_MAC)), SetField(Field.ETH_DST, gateway_mac))
     for family in FAMILIES:
         condition = match(_FROM_HOST, NATTED.matches(0), family)
-        yield Flow(Table.ROUTE, RATHER, condition, (*to_node, InPort()))
+        actions = (*_to_be_refused(gateway_mac), InPort())
+        yield Flow(Table.ROUTE, RATHER, condition, actions)
+
+
+def _to_be_refused(gateway_mac: int) -> tuple[Action, ...]:
+    """The actions that address a packet to the node, from the MAC that asks it to refuse."""
+    return SetField(Field.ETH_SRC, mac(REFUSER_MAC)), SetField(Field.ETH_DST, gateway_mac)
 
 
 def commit_served() -> Iterator[Flow]:
@@ -295,4 +299,4 @@ def out_of_any_port() -> Iterator[Flow]:
 
 def _marked(marks: int) -> Term:
     """The condition that of the marks of the connection exactly these are set."""
-    return term(Field.CT_MARK, marks, (1 << _MARKS.bits) - 1)
+    return term(Field.CT_MARK, marks, (1 << MARKS.bits) - 1)

@@ -308,9 +308,9 @@ class Board:
         return compiled(service, doors, self._choices(service))
 
     def _choices(self, service: Service) -> Choices:
-        slices = self._slices_of.get(service.ref, {})
+        slices = [part for _, part in sorted(self._slices_of.get(service.ref, {}).items())]
         return {
-            (port, version): choose(candidates(self._endpoints(slices.values(), port, version)))
+            (port, version): choose(candidates(self._endpoints(slices, port, version)))
             for port in service.ports
             for version in VERSIONS
         }
@@ -319,7 +319,7 @@ class Board:
         self, slices: Iterable[EndpointSlice], port: ServicePort, version: int
     ) -> Iterator[tuple[Target, SliceEndpoint]]:
         """The endpoints of a port, with those numbers that the slices have for it."""
-        for part in sorted(slices, key=_name):
+        for part in slices:
             for each in part.ports:
                 if (each.name, each.protocol) == (port.name, port.protocol):
                     for endpoint in part.endpoints:
@@ -339,10 +339,6 @@ class Board:
 
     def _holder(self, entrance: Entrance) -> ServiceRef:
         return self._claims.holder(entrance.face)
-
-
-def _name(part: EndpointSlice) -> SliceRef:
-    return part.ref
 
 
 class _Work:

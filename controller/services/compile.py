@@ -71,7 +71,7 @@ class _Port(msgspec.Struct, frozen=True):
 def compiled(service: Service, doors: tuple[Entrance, ...], choices: Choices) -> Compiled:
     """The flows of a service that has these doors."""
     ports = {
-        (port, version): _port(service, port, version, choices.get((port, version), _NO_CHOICE))
+        (port, version): _port(service, port, version, choices[port, version])
         for port in service.ports
         for version in VERSIONS
     }

@@ -1,18 +1,13 @@
 """Policies, pods, namespaces and ports in many orders: the flows are those of the final state."""
 
-from collections.abc import Callable
-
 import pytest
+from followed import Event, Followed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_carriage import network_of, ports_of
 from policy_strategies import clusters
 
-from ovsnet.controller.network import Deltas, Network
-from ovsnet.flows.flow import Flow, FlowKey
 from ovsnet.policy.world import World
-
-Event = Callable[[Network], Deltas]
 
 
 def becoming(before: World, after: World) -> list[Event]:
@@ -46,35 +41,9 @@ def plugging(world: World) -> list[Event]:
     return [lambda n, name=name: n.set_ports(name, ports_of(world, name)) for name in world.nodes]
 
 
-class Followed:
-    """A network, and switches that do what its deltas say."""
-
-    def __init__(self) -> None:
-        self.network = Network(hash)
-        self.switches: dict[str, dict[FlowKey, Flow]] = {}
-
-    def heard(self, event: Event) -> None:
-        deltas = event(self.network)
-        for gone in self.switches.keys() - self.network.nodes.keys():
-            del self.switches[gone]
-        for name in self.network.nodes.keys() - self.switches.keys():
-            assert name not in deltas
-            self.switches[name] = dict(self.network.ledger(name).flows)
-        for name, delta in deltas.items():
-            for flow in delta.deletes:
-                assert self.switches[name].pop(flow.key) == flow
-            for flow in delta.adds:
-                assert self.switches[name].get(flow.key) != flow
-                self.switches[name][flow.key] = flow
-
-    def expect(self, world: World) -> None:
-        fresh = network_of(world)
-        for name in world.nodes:
-            expected = dict(fresh.ledger(name).flows)
-            assert dict(self.network.ledger(name).flows) == expected
-            assert self.switches[name] == expected
-            assert self.network.ledger(name).digest == fresh.ledger(name).digest
-        assert dict(self.network.enforcement.owners()) == dict(fresh.enforcement.owners())
+def expect(followed: Followed, world: World) -> None:
+    """The network ends as if it had been told of this world at once."""
+    followed.expect_flows(network_of(world), world.nodes)
 
 
 @settings(max_examples=300, deadline=None)
@@ -86,14 +55,14 @@ def test_any_order_of_events_ends_in_the_flows_of_the_final_state(before, after,
     # A switch can connect at any time, but only to a node that is known.
     for event in [*first, *plugging(before)]:
         followed.heard(event)
-    followed.expect(before)
+    expect(followed, before)
     changes = [*becoming(before, after), *plugging(after)]
     random.shuffle(changes)
     for event in changes:
         followed.heard(event)
     for event in plugging(after):
         followed.heard(event)
-    followed.expect(after)
+    expect(followed, after)
 
 
 @settings(max_examples=100, deadline=None)
@@ -108,7 +77,7 @@ def test_what_comes_and_goes_leaves_nothing(world, random) -> None:
     random.shuffle(leaving)
     for event in leaving:
         followed.heard(event)
-    followed.expect(without)
+    expect(followed, without)
     assert not list(followed.network.enforcement.isolation.pods)
 
 
@@ -136,6 +105,6 @@ def test_grants_that_share_a_hash_keep_apart_in_any_order(before, after, random)
         random.shuffle(changes)
         for event in [*changes, *plugging(after)]:
             followed.heard(event)
-        followed.expect(after)
+        expect(followed, after)
         standing = list(followed.network.enforcement._standings)
         assert len({each._conjunction for each in standing}) == len(standing)

@@ -59,7 +59,6 @@ def begins_empty(real: Any) -> Any:
 
 
 BREAKS = {
-    "mentions of addresses are not kept": deaf(board.Board, "_mention"),
     "who loses an address is not told": Break(doors.Claims, "add", told_nobody),
     "who gets an address is not told": Break(doors.Claims, "remove", told_nobody),
     "pod ranges change nothing": without_dirt(board.Board, "set_pod_ranges"),
@@ -114,3 +113,13 @@ def test_a_broken_engine_ends_in_another_state(
     test = _quickly(given(orders.STATES, orders.STATES, orders.RANDOMS)(inner))
     with pytest.raises((AssertionError, LookupError)):
         test()
+
+
+def test_addresses_whose_mentions_are_not_kept_are_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = deaf(board.Board, "_mention")
+    real = getattr(broken.module, broken.name)
+    monkeypatch.setattr(broken.module, broken.name, broken.broken(real))
+    with pytest.raises((AssertionError, LookupError)):
+        orders.test_an_endpoint_that_becomes_another_services_address_is_left_out_meanwhile()
