@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import aiohttp
-import yaml
+
+from ovsnet.sandbox.access import Access
 
 Object = dict[str, Any]
 
@@ -31,10 +31,6 @@ class ApiError(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
-
-
-class KubeconfigError(Exception):
-    """A kubeconfig does not say where the API server is."""
 
 
 UNREACHABLE = (aiohttp.ClientError, TimeoutError, OSError)
@@ -62,34 +58,19 @@ class Deleted(NamedTuple):
 Event = Listed | Changed | Deleted
 
 
-def server_of(kubeconfig: Path) -> str:
-    """The URL of the API server of a kubeconfig's current context.
-
-    Raises:
-        KubeconfigError: the file does not name one.
-        OSError: the file cannot be read.
-    """
-    try:
-        document = yaml.safe_load(kubeconfig.read_text())
-        contexts = {c["name"]: c["context"] for c in document["contexts"]}
-        clusters = {c["name"]: c["cluster"] for c in document["clusters"]}
-        server = clusters[contexts[document["current-context"]]["cluster"]]["server"]
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise KubeconfigError(f"{kubeconfig} names no server: {error!r}") from error
-    return str(server).rstrip("/")
-
-
 class Client:
     """Requests to one API server. An asynchronous context manager."""
 
-    def __init__(self, server: str) -> None:
-        self._server = server
+    def __init__(self, access: Access) -> None:
+        self._access = access
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
+        token = self._access.token
         self._session = aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=aiohttp.ClientTimeout(total=_REQUEST_SECONDS),
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._access.tls or True),
             read_bufsize=_LONGEST_LINE,
         )
         return self
@@ -118,7 +99,7 @@ class Client:
         """
         async with self._session.request(
             method,
-            self._server + path,
+            self._access.server + path,
             params=parameters,
             data=None if body is None else json.dumps(body),
             headers={"Content-Type": content_type, "Accept": "application/json"},
@@ -131,6 +112,14 @@ class Client:
     async def get(self, path: str, **parameters: str) -> Object:
         """An object or a list. Raises as `request` does."""
         return await self.request("GET", path, parameters=parameters)
+
+    async def text(self, path: str) -> str:
+        """What answers a GET, whatever it is. Raises as `request` does."""
+        async with self._session.get(self._access.server + path) as response:
+            said = await response.text()
+            if response.status >= 400:
+                raise ApiError(response.status, said)
+            return said
 
     async def create(self, path: str, body: Object) -> Object:
         """Create an object in a collection. Raises as `request` does."""
@@ -198,7 +187,7 @@ class Client:
         # The server is asked for a bookmark every minute at least; a silent connection is dead.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=180)
         async with self._session.get(
-            self._server + path, params=query, timeout=timeout
+            self._access.server + path, params=query, timeout=timeout
         ) as response:
             if response.status >= 400:
                 raise ApiError(response.status, await response.text())

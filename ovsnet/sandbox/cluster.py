@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 
-from ovsnet.sandbox import agent, fabric, netns, node, plan, process, state, teardown
-from ovsnet.sandbox.client import UNREACHABLE, ApiError, Client, server_of
+from ovsnet.sandbox import access, agent, fabric, netns, node, plan, process, state, teardown
+from ovsnet.sandbox.client import UNREACHABLE, ApiError, Client
 from ovsnet.sandbox.layout import CONTROL, OUTSIDE, Layout
 from ovsnet.sandbox.process import Spec
 from ovsnet.sandbox.state import (
@@ -227,7 +227,7 @@ def _check_processes(layout: Layout) -> None:
 async def _wait_for_nodes(layout: Layout, count: int, report: Report) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     known: frozenset[str] = frozenset()
-    async with Client(server_of(layout.kubeconfig)) as client:
+    async with Client(access.of_file(layout.kubeconfig)) as client:
         while True:
             faults = await node_faults(client)
             ready = frozenset(name for name, fault in faults.items() if fault is None)

@@ -75,15 +75,15 @@ def _host_network_node(layout: Layout, namespace: str, name: str) -> str:
     # These take longer to import than all the rest of `exec` takes, which seldom needs them.
     import asyncio  # noqa: PLC0415
 
-    from ovsnet.sandbox import client  # noqa: PLC0415
+    from ovsnet.sandbox import access, client  # noqa: PLC0415
 
     async def ask() -> client.Object:
-        async with client.Client(client.server_of(layout.kubeconfig)) as api:
+        async with client.Client(access.of_file(layout.kubeconfig)) as api:
             return await api.get(f"/api/v1/namespaces/{namespace}/pods/{name}")
 
     try:
         pod = asyncio.run(ask())
-    except (client.ApiError, client.KubeconfigError, *client.UNREACHABLE) as error:
+    except (client.ApiError, access.KubeconfigError, *client.UNREACHABLE) as error:
         raise NoSuchPodError(f"{namespace}/{name}: {error}") from error
     host = pod["spec"].get("nodeName")
     if not host or not pod["spec"].get("hostNetwork"):

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from ovsnet.sandbox import process
-from ovsnet.sandbox.client import UNREACHABLE, ApiError, Client, KubeconfigError, server_of
+from ovsnet.sandbox import access, process
+from ovsnet.sandbox.access import KubeconfigError
+from ovsnet.sandbox.client import UNREACHABLE, ApiError, Client
 from ovsnet.sandbox.layout import Layout
 from ovsnet.sandbox.state import State
 
@@ -137,7 +138,7 @@ async def examine(layout: Layout, state: State) -> Health:
         for name, record in process.records(layout).items()
     ]
     try:
-        async with Client(server_of(layout.kubeconfig)) as client:
+        async with Client(access.of_file(layout.kubeconfig)) as client:
             nodes = (await client.get("/api/v1/nodes"))["items"]
             pods = (await client.get("/api/v1/pods"))["items"]
     except (ApiError, KubeconfigError, *UNREACHABLE) as error:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ovsnet.controller.status import Status, read_status
-from ovsnet.sandbox import entering
-from ovsnet.sandbox.client import Client, Object, server_of
+from ovsnet.sandbox import access, entering
+from ovsnet.sandbox.client import Client, Object
 from ovsnet.sandbox.demo import application, control, probes
 from ovsnet.sandbox.demo.checks import Check, Tally
 from ovsnet.sandbox.demo.screen import Screen
@@ -54,7 +54,7 @@ class Teller:
         """What the API server has at each of these paths."""
 
         async def ask() -> list[Object]:
-            async with Client(server_of(self.layout.kubeconfig)) as client:
+            async with Client(access.of_file(self.layout.kubeconfig)) as client:
                 return [await client.get(path) for path in paths]
 
         return asyncio.run(ask())

@@ -16,7 +16,8 @@ from typing import Any
 import click
 
 from ovsnet import logs
-from ovsnet.sandbox import client as api
+from ovsnet.sandbox import access
+from ovsnet.sandbox.access import Access, KubeconfigError
 from ovsnet.sandbox.client import UNREACHABLE, ApiError, Client
 from ovsnet.sandbox.kubelet import status
 from ovsnet.sandbox.kubelet.conflist import ConflistError
@@ -126,13 +127,13 @@ async def _follow(client: Client, node: Node, pods: Pods) -> None:
         pods.handle(event)
 
 
-async def run(node: Node, server: str, runtime: Runtime, store: Store) -> None:
+async def run(node: Node, way: Access, runtime: Runtime, store: Store) -> None:
     """Be the node's kubelet until SIGTERM or SIGINT. Pods stay as they are for the next one."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     tasks = Tasks()
-    async with Client(server) as client:
+    async with Client(way) as client:
         registration = asyncio.ensure_future(_register(client, node))
         stopping = asyncio.ensure_future(stop.wait())
         await asyncio.wait((registration, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -178,14 +179,14 @@ def main(
     """Stand in for kubelet on one node of a sandbox, inside the node's network namespace."""
     logs.configure(sys.stderr)
     try:
-        server = api.server_of(kubeconfig)
-    except api.KubeconfigError as error:
+        way = access.of_file(kubeconfig)
+    except KubeconfigError as error:
         raise click.ClickException(str(error)) from error
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(
             run(
                 Node(node, address, netns_prefix),
-                server,
+                way,
                 Runtime(cni_conf_dir, cni_bin_dir),
                 Store(state_dir),
             )

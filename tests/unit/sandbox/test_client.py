@@ -6,22 +6,19 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from ovsnet.sandbox import client as api
+from ovsnet.sandbox.access import Access
 from ovsnet.sandbox.client import (
     ApiError,
     Changed,
     Client,
     Deleted,
     Event,
-    KubeconfigError,
     Listed,
-    server_of,
 )
 
 Lines = list[dict[str, Any]]
@@ -76,7 +73,7 @@ async def server(handler: Callable[[web.Request], Awaitable[Any]]) -> AsyncItera
 
 def followed(script: Script, count: int) -> list[Event]:
     async def run() -> list[Event]:
-        async with server(script.answer) as url, Client(url) as client:
+        async with server(script.answer) as url, Client(Access(url)) as client:
             events: list[Event] = []
             async for found in client.follow("/api/v1/pods"):
                 events.append(found)
@@ -128,7 +125,7 @@ def test_no_server_at_first() -> None:
     async def run() -> Event:
         async with server(Script([("10", [])], [[]]).answer) as url:
             port = int(url.rsplit(":", 1)[1])
-        async with Client(f"http://127.0.0.1:{port}") as client:
+        async with Client(Access(f"http://127.0.0.1:{port}")) as client:
             following = client.follow("/api/v1/pods")
             first = asyncio.ensure_future(anext(following))
             await asyncio.sleep(0.2)
@@ -151,7 +148,7 @@ def test_a_refusal_has_the_servers_words() -> None:
         return web.json_response({"message": 'pods "x" not found'}, status=404)
 
     async def run() -> None:
-        async with server(refuse) as url, Client(url) as client:
+        async with server(refuse) as url, Client(Access(url)) as client:
             with pytest.raises(ApiError, match='pods "x" not found') as caught:
                 await client.get("/api/v1/namespaces/a/pods/x")
             assert caught.value.status == 404
@@ -167,7 +164,7 @@ def test_a_deletion_names_the_very_object() -> None:
         return web.json_response({})
 
     async def run() -> None:
-        async with server(accept) as url, Client(url) as client:
+        async with server(accept) as url, Client(Access(url)) as client:
             await client.delete("/api/v1/namespaces/a/pods/x", "uid-1", 0)
 
     asyncio.run(run())
@@ -175,17 +172,3 @@ def test_a_deletion_names_the_very_object() -> None:
     assert (method, path) == ("DELETE", "/api/v1/namespaces/a/pods/x")
     assert body["preconditions"] == {"uid": "uid-1"}
     assert body["gracePeriodSeconds"] == 0
-
-
-def test_the_server_of_a_kubeconfig(tmp_path: Path) -> None:
-    path = tmp_path / "kubeconfig"
-    path.write_text(
-        "contexts: [{name: a, context: {cluster: b}}, {name: c, context: {cluster: d}}]\n"
-        "clusters: [{name: b, cluster: {server: 'http://1/'}}, {name: d, cluster: {}}]\n"
-        "current-context: a\n"
-    )
-    assert server_of(path) == "http://1"
-    for broken in ("current-context: x", "[]", ":", "", path.read_text().replace(": a", ": c")):
-        path.write_text(broken)
-        with pytest.raises(KubeconfigError, match="names no server"):
-            api.server_of(path)
