@@ -50,7 +50,7 @@ def source_of(config: Config) -> NodeSource:
     if config.pod_cidrs:
         return FixedSource(NodeRanges.of(config.pod_cidrs))
     kubeconfig = Path(config.kubeconfig) if config.kubeconfig else None
-    connection = api.connect(kubeconfig)
+    connection = api.connect(kubeconfig, config.apiserver)
 
     def watch(heard: Callable[[Sequence[str] | None], None]) -> api.Watch:
         def emit(node: model.Node | None) -> None:

@@ -32,6 +32,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     kubeconfig: Annotated[
         str, _option("Kubeconfig file for reading the own Node object; empty: service account.")
     ] = ""
+    apiserver: Annotated[
+        str,
+        _option(
+            "Where the API server is reached, as in https://192.0.2.1:6443, in place of the address"
+            " that the credentials name; empty: there."
+        ),
+    ] = ""
     pod_cidrs: Annotated[
         tuple[str, ...],
         _option("The node's ranges, one of each family at most, instead of the Node object's."),

@@ -13,6 +13,7 @@ import click
 
 from ovsnet import logs
 from ovsnet.api import KINDS, CredentialsError, Recorder, Watch, connect
+from ovsnet.controller import options
 from ovsnet.controller.agents import Agents, AgentsServer
 from ovsnet.controller.brain import Brain
 from ovsnet.controller.complainer import Complainer
@@ -74,11 +75,41 @@ class Refresher:
         return number
 
 
+def explain(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """Print all options, if that is wanted."""
+    if wanted:
+        click.echo(options.explain(context.command), nl=False)
+        context.exit()
+
+
 @click.command()
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    is_eager=True,
+    expose_value=False,
+    callback=options.read,
+    help="TOML file with options, named as here but with underscores; these go before it.",
+)
+@click.option(
+    "--explain-config",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=explain,
+    help="Print all options with their defaults, as such a file.",
+)
 @click.option(
     "--kubeconfig",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="How to reach the API server. Without it: the pod's own service account.",
+)
+@click.option(
+    "--apiserver",
+    metavar="URL",
+    default="",
+    help="Where the API server is reached, as in https://192.0.2.1:6443, in place of the address "
+    "that the credentials name. Needed where nothing serves that address yet.",
 )
 @click.option(
     "--listen",
@@ -131,16 +162,24 @@ class Refresher:
     help="The cluster's range of service addresses (--service-cluster-ip-range of the API server); "
     "once for each family. Services with other addresses are refused; without it none is.",
 )
-@click.option("--log-level", type=click.Choice(logs.LEVELS), default="info", show_default=True)
+@click.option(
+    "--log-level",
+    type=click.Choice(logs.LEVELS),
+    default="info",
+    show_default=True,
+    help="Least level that is logged.",
+)
 @click.option(
     "--log-format",
     type=click.Choice([str(f) for f in logs.FORMATS]),
     default="logfmt",
     show_default=True,
+    help="Form of the log's lines.",
 )
 def main(
     *,
     kubeconfig: Path | None,
+    apiserver: str,
     listen: tuple[tuple[str, int], ...],
     http: tuple[str, int],
     agents_at: tuple[str, int],
@@ -155,7 +194,7 @@ def main(
     logs.configure(sys.stderr, logs.Format(log_format), logs.Level.named(log_level))
     log = logs.get("controller")
     try:
-        connection = connect(kubeconfig)
+        connection = connect(kubeconfig, apiserver)
     except CredentialsError as error:
         raise click.ClickException(str(error)) from error
     timing = Timing(audit=audit, counters=counters)

@@ -198,15 +198,21 @@ def _auth(configuration: Any) -> dict[str, str]:
     return {s["key"]: s["value"].strip() for s in settings if s["in"] == "header" and s["value"]}
 
 
-def connect(kubeconfig: Path | None = None) -> Connection:
+def connect(kubeconfig: Path | None = None, server: str = "") -> Connection:
     """A connection with the credentials of a kubeconfig file, or of the pod that we run in.
+
+    `server` is the API server's URL in place of the one that the credentials come with.
 
     Raises:
         CredentialsError: there are none, or they cannot be read.
     """
-    if kubeconfig is not None:
-        return Connection(lambda: _from_kubeconfig(kubeconfig))
-    return Connection(_from_service_account)
+
+    def load() -> Any:
+        found = _from_service_account() if kubeconfig is None else _from_kubeconfig(kubeconfig)
+        found.host = server or found.host
+        return found
+
+    return Connection(load)
 
 
 def _from_kubeconfig(path: Path) -> Any:
