@@ -174,6 +174,12 @@ def _of_interface(netlink: Netlink, ifname: str, addresses: Addresses) -> list[s
         for address, prefix in podside.wanted_addresses(addresses)
         if (address, prefix) not in present
     ]
+    known = set(links.permanent_neighbours(netlink))
+    problems += [
+        f"permanent neighbour {n.address} at {n.mac} is missing"
+        for n in podside.wanted_neighbours(link.index, addresses)
+        if n not in known
+    ]
     routes = set(routing.routes(netlink))
     problems += [
         f"route {route.text} is missing"

@@ -1,4 +1,4 @@
-"""The pod's side of its pair: addresses, routes, settings, in the pod's own namespace."""
+"""The pod's side of its pair: addresses, routes, neighbours, settings, in its own namespace."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ovsnet.cni import links, netns, routing
 from ovsnet.cni.netlink import Message, Netlink
 from ovsnet.cni.probe import Probe
 from ovsnet.cni.ranges import Addresses
+from ovsnet.names import ROUTER_MAC
 
 _LOOPBACK_INDEX = 1
 _SIOCETHTOOL = 0x8946
@@ -60,6 +61,10 @@ def _messages(index: int, addresses: Addresses) -> list[Message]:
         links.set_up(index),
     ]
     messages += [links.add_address(index, a, p) for a, p in wanted_addresses(addresses)]
+    messages += [
+        links.permanent_neighbour(index, n.address, n.mac)
+        for n in wanted_neighbours(index, addresses)
+    ]
     messages += [routing.replace_route(route) for route in wanted_routes(index, addresses)]
     return messages
 
@@ -68,6 +73,17 @@ def wanted_addresses(addresses: Addresses) -> list[tuple[links.Address, int]]:
     """The addresses, each with its prefix length, that the pod's interface has."""
     both = ((addresses.ipv4, 32), (addresses.ipv6, 128))
     return [(a, length) for a, length in both if a is not None]
+
+
+def wanted_neighbours(index: int, addresses: Addresses) -> list[links.Neighbour]:
+    """The gateways' MAC, for good: a pod never has to ask for it.
+
+    By IPv6 it would get no answer that the kernel believes, as the kernel's datapath cannot make
+    one (`flows.node.answer_solicitation`). By IPv4 ovs-vswitchd itself would have to answer, and
+    with it pods would lose their gateway whenever it is not there.
+    """
+    both = (addresses.gateway4, addresses.gateway6)
+    return [links.Neighbour(index, g, ROUTER_MAC) for g in both if g is not None]
 
 
 def wanted_routes(index: int, addresses: Addresses) -> list[routing.Route]:

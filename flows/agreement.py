@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 
 from ovsnet.flows.fields import CtState, Field, IpProto
 from ovsnet.flows.flow import Ct, Flow, Goto, OutputField, SetField, Term, match, term
-from ovsnet.flows.priorities import BEFORE, FIRST, USUAL
+from ovsnet.flows.priorities import AHEAD, BEFORE, FIRST, USUAL
 from ovsnet.flows.registers import OUT_PORT, SAID, SOURCE, Said, Side
 from ovsnet.flows.terms import FAMILIES, ct_state, in_port
 from ovsnet.model import IPAddress
@@ -53,18 +53,26 @@ def the_lower_node_is_right(own: Iterable[IPAddress], zone: int) -> Iterator[Flo
     """UDP packets from a node with a lower underlay address that says that they go forward, while
     the tracker here takes them for replies: the entry is made anew in their direction, and they
     are judged in it.
+
+    Of a node with both families the IPv4 address counts, by which all that have one reach it. With
+    a look at both sources of a packet the kernel's datapath could cache none ("Mixed IPv4 and IPv6
+    tunnel attributes", net/openvswitch/flow_netlink.c): each would go through ovs-vswitchd.
     """
+    address = min(own, key=lambda address: address.version, default=None)
+    if address is None:
+        return
+    field = Field.TUN_SRC if address.version == 4 else Field.TUN_IPV6_SRC
+    said = (SAID.matches(Said.FORWARD), _REPLY, _UDP)
+    if address.version == 4:
+        # From a node that has IPv6 alone, which would be lower than all. It is not turned.
+        for family in FAMILIES:
+            condition = match(*said, Term(field, 0), family)
+            yield Flow(Table.CONNTRACK_STATE, FIRST, condition, (Goto(Table.EGRESS_ISOLATION),))
     turned = (SAID.set(Said.NOTHING), Ct(zone, Table.CONNTRACK_STATE, commit=True, force=True))
-    for address in own:
-        field, other = Field.TUN_SRC, Field.TUN_IPV6_SRC
-        if address.version == 6:
-            field, other = other, field
-        for value, mask in lower(int(address), address.max_prefixlen):
-            # A packet through a tunnel of the other family has 0 here, which is lower, too.
-            outer = (term(field, value, mask), Term(other, 0))
-            for family in FAMILIES:
-                condition = match(SAID.matches(Said.FORWARD), *outer, _REPLY, family, _UDP)
-                yield Flow(Table.CONNTRACK_STATE, FIRST, condition, turned)
+    for value, mask in lower(int(address), address.max_prefixlen):
+        for family in FAMILIES:
+            condition = match(*said, term(field, value, mask), family)
+            yield Flow(Table.CONNTRACK_STATE, AHEAD, condition, turned)
 
 
 def replies_begin_nothing() -> Iterator[Flow]:

@@ -30,7 +30,6 @@ from ovsnet.flows.flow import (
     OutputField,
     Owner,
     OwnerKind,
-    Resubmit,
     SetField,
     Term,
     block,
@@ -39,7 +38,7 @@ from ovsnet.flows.flow import (
 )
 from ovsnet.flows.policy import drops_that_no_pod_counts, own_node
 from ovsnet.flows.priorities import BEFORE, FIRST, LAST, OTHERWISE, SOONER, USUAL
-from ovsnet.flows.registers import DESTINATION, NATTED, ND_ANSWER, OUT_PORT, SOURCE, Side
+from ovsnet.flows.registers import DESTINATION, NATTED, OUT_PORT, SOURCE, Side
 from ovsnet.flows.serving import legs, nobody_there, refused_by_the_node, serving
 from ovsnet.flows.terms import (
     ARP,
@@ -67,8 +66,6 @@ _ROUTER = mac(ROUTER_MAC)
 _NEIGHBOUR_SOLICITATION = 135
 _NEIGHBOUR_ADVERTISEMENT = 136
 _NEIGHBOUR_DISCOVERY = range(133, 138)
-_TARGET_LINK_LAYER_OPTION = 2
-_ROUTER_SOLICITED_OVERRIDE = 0xE0000000
 _UNROUTABLE = tuple(
     ip_network(n) for n in ("224.0.0.0/4", "255.255.255.255/32", "ff00::/8", "fe80::/10")
 )
@@ -128,7 +125,7 @@ def _flows(node: Node) -> Iterator[Flow]:
     for address in gateway.addresses:
         yield to_gateway(address, gateway.mac)
         if isinstance(address, IPv6Address):
-            yield from answer_solicitation(address)
+            yield answer_solicitation(address)
         else:
             yield answer_arp(int(address))
     for network in node.pod_cidrs:
@@ -192,13 +189,14 @@ def answer_arp(gateway: int) -> Flow:
     )
 
 
-def answer_solicitation(gateway: IPv6Address) -> Iterator[Flow]:
+def answer_solicitation(gateway: IPv6Address) -> Flow:
     """A pod asks who has the gateway's IPv6 address: the virtual router has (RFC 4861, 7.2.4).
 
-    It takes two looks: the target's link-layer address can be set only on a packet that already
-    is an advertisement.
+    The answer's Ethernet header alone says at which address. What else belongs into an
+    advertisement, its flags and the option with the address, the kernel's datapath lets no flow
+    write. It tells the agent that the pod's flows are in; a pod need not ask (`cni.podside`).
     """
-    yield Flow(
+    return Flow(
         Table.NEIGHBOUR,
         USUAL,
         match(
@@ -212,17 +210,8 @@ def answer_solicitation(gateway: IPv6Address) -> Iterator[Flow]:
             Move(whole(Field.IPV6_SRC), whole(Field.IPV6_DST)),
             SetField(Field.IPV6_SRC, int(gateway)),
             SetField(Field.ICMPV6_TYPE, _NEIGHBOUR_ADVERTISEMENT),
-            SetField(Field.ND_OPTIONS_TYPE, _TARGET_LINK_LAYER_OPTION),
-            SetField(Field.ND_RESERVED, _ROUTER_SOLICITED_OVERRIDE),
-            ND_ANSWER.set(1),
-            Resubmit(Table.NEIGHBOUR),
+            InPort(),
         ),
-    )
-    yield Flow(
-        Table.NEIGHBOUR,
-        BEFORE,
-        match(ND_ANSWER.matches(1), *icmpv6(_NEIGHBOUR_ADVERTISEMENT), Term(Field.ICMPV6_CODE, 0)),
-        (SetField(Field.ND_TLL, _ROUTER), InPort()),
     )
 
 

@@ -82,11 +82,6 @@ class Natted(IntFlag):
 
 SOURCE = Register("source", "the sort of port it came in by", Subfield(Field.REG0, 0, 4))
 DESTINATION = Register("destination", "the sort of port it leaves by", Subfield(Field.REG0, 4, 4))
-ND_ANSWER = Register(
-    "nd-answer",
-    "1: an advertisement that `neighbour` is half done with",
-    Subfield(Field.REG0, 9, 1),
-)
 SAID = Register(
     "said",
     "the direction of a tunnel packet as its node says: 1 as its connection began, 2 a reply",
@@ -161,7 +156,6 @@ STAMP_SERIAL = Register(
 REGISTERS = (
     SOURCE,
     DESTINATION,
-    ND_ANSWER,
     SAID,
     FOR_NODE,
     NATTED,

@@ -147,13 +147,14 @@ class Carriage:
 
     def tunnelled(self, node: str, packet: Packet) -> tuple[str, Packet]:
         """Which node a packet that leaves by a tunnel comes to, and how it comes in there."""
-        outer = packet[Field.TUN_DST]
+        outer = packet[Field.TUN_DST] or packet[Field.TUN_IPV6_DST]
         nodes = self.world.nodes.values()
         (there,) = (n for n in nodes if outer in (int(a) for a in n.addresses))
         here = self.world.nodes[node]
-        registers = dict.fromkeys((Field.REG0, Field.REG1), 0)
-        inner = packet.replace(registers).untracked()
-        ends = (str(next(a for a in n.addresses if a.version == 4)) for n in (here, there))
+        stays = (Field.REG0, Field.REG1, Field.TUN_DST, Field.TUN_IPV6_DST)
+        inner = packet.replace(dict.fromkeys(stays, 0)).untracked()
+        version = 4 if packet[Field.TUN_DST] else 6
+        ends = (str(next(a for a in n.addresses if a.version == version)) for n in (here, there))
         return there.name, inner.through_tunnel(TUNNEL_OFPORT, packet[Field.TUN_ID], *ends)
 
     def leaves(self, node: str, packet: Packet) -> Packet | None:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
-from cni_node import GATEWAY4, Pod, TestNode
+from cni_node import GATEWAY4, GATEWAY6, Pod, TestNode
 
 from ovsnet import names
 
@@ -38,6 +38,11 @@ def test_a_pod_gets_what_the_result_says(node: TestNode, pod: Pod) -> None:
     assert {(r["dst"], r.get("gateway")) for r in routes} == {
         ("default", GATEWAY4),
         (GATEWAY4, None),
+    }
+    known = json.loads(node.in_pod(pod, "ip", "-j", "neigh", "show", "nud", "permanent").stdout)
+    assert {(n["dst"], n["lladdr"]) for n in known} == {
+        (GATEWAY4, names.ROUTER_MAC),
+        (GATEWAY6, names.ROUTER_MAC),
     }
     ids = node.ovs.vsctl("get", "Interface", pod.port, "external_ids")
     for part in (pod.namespace, pod.name, pod.uid, pod.container):
@@ -160,6 +165,8 @@ def test_an_interface_of_somebody_else_is_left_alone(node: TestNode, pod: Pod) -
         (("ip", "-6", "addr", "del", "IPV6/128", "dev", "eth0"), "address fd00:77::"),
         (("ip", "route", "del", "default"), "route 0.0.0.0/0"),
         (("ip", "-6", "route", "del", "default"), "route ::/0"),
+        (("ip", "neigh", "del", GATEWAY4, "dev", "eth0"), f"neighbour {GATEWAY4} at"),
+        (("ip", "neigh", "del", GATEWAY6, "dev", "eth0"), f"neighbour {GATEWAY6} at"),
         (("ip", "link", "set", "eth0", "down"), "is down"),
         (("ip", "link", "set", "eth0", "address", "02:00:00:00:00:01"), "has MAC"),
         (("ip", "link", "set", "eth0", "down", "name", "eth9"), "interface eth0 is gone"),
@@ -246,9 +253,8 @@ def test_a_pod_cannot_go_round_the_switch(node: TestNode, pod: Pod) -> None:
     host_mac = result["interfaces"][0]["mac"]
     node.in_pod(pod, "ip", "neigh", "replace", GATEWAY4, "lladdr", host_mac, "dev", "eth0")
     assert node.in_pod(pod, "ping", "-c2", "-i0.2", "-W1", GATEWAY4).returncode != 0
-    ipv6 = "fd00:77::1"
-    node.in_pod(pod, "ip", "neigh", "replace", ipv6, "lladdr", host_mac, "dev", "eth0")
-    assert node.in_pod(pod, "ping", "-c2", "-i0.2", "-W1", ipv6).returncode != 0
+    node.in_pod(pod, "ip", "neigh", "replace", GATEWAY6, "lladdr", host_mac, "dev", "eth0")
+    assert node.in_pod(pod, "ping", "-c2", "-i0.2", "-W1", GATEWAY6).returncode != 0
     node.in_pod(pod, "ip", "neigh", "del", GATEWAY4, "dev", "eth0")
     asked = node.in_pod(pod, "arping", "-c2", "-w1", "-I", "eth0", "10.77.0.1").stdout
     assert host_mac not in asked.lower()

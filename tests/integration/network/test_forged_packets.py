@@ -350,7 +350,11 @@ def test_a_pods_question_for_the_gateway_is_answered(scene: Scene, version: int)
     else:
         packet = frames.solicitation(a1.ipv6, gateway, gateway, a1.mac, b"")
         frame = frames.ethernet(ROUTER_MAC, a1.mac, frames.IPV6, packet)
-        answer = frames.packed(gateway) + frames.option(frames.TARGET_MAC, frames.mac(ROUTER_MAC))
+        # As the question, but for its kind and the ends of it.
+        body = packet[40 + 4 :]
+        told = frames.icmp(gateway, a1.ipv6, 136, 0, body)
+        told = frames.ip(gateway, a1.ipv6, frames.ICMPV6, told, ttl=255)
+        answer = frames.ethernet(a1.mac, ROUTER_MAC, frames.IPV6, told)
     scene.send(frame)
     wait_for(lambda: scene.taps.read() or scene.taps["a1"].has(answer), "the router's answer", 5)
     assert scene.taps.where(answer) == {"a1"}

@@ -3,13 +3,14 @@
 from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 from policy_carriage import Carriage
 from policy_objects import node, peer, pod, policy, port, rule
 
 from ovsnet.flows.agreement import lower
 from ovsnet.flows.fields import Field
 from ovsnet.flows.simulator import Packet, udp
-from ovsnet.model import NetworkPolicy, Protocol
+from ovsnet.model import NetworkPolicy, Node, Protocol
 from ovsnet.names import ROUTER_MAC, TUNNEL_KEY, TUNNEL_REPLY_KEY, pod_mac
 from ovsnet.policy.world import World
 
@@ -24,8 +25,10 @@ ONLY_A_CALLS = [
 ]
 
 
-def scene(policies: list[NetworkPolicy], before: Carriage | None = None) -> Carriage:
-    carriage = Carriage.of(World.of([], PODS, NODES, policies))
+def scene(
+    policies: list[NetworkPolicy], before: Carriage | None = None, nodes: list[Node] = NODES
+) -> Carriage:
+    carriage = Carriage.of(World.of([], PODS, nodes, policies))
     if before is not None:
         carriage.trackers = before.trackers
     return carriage
@@ -67,6 +70,34 @@ def test_packets_that_cross_arrive_and_both_nodes_take_the_lower_nodes_pod_for_t
     assert began(carriage) == {"node-1": caller, "node-2": caller}
     assert sends(carriage, "a")
     assert sends(carriage, "b")
+    assert began(carriage) == {"node-1": caller, "node-2": caller}
+
+
+def known_by(*addresses: str) -> list[Node]:
+    """Node 1 as it is, and node 2 with these underlay addresses."""
+    return [NODES[0], replace(NODES[1], addresses=tuple(map(ip_address, addresses)))]
+
+
+@pytest.mark.parametrize("addresses", [("172.18.0.2",), ("fd00:172:18::", "172.18.0.2")])
+def test_where_both_nodes_have_ipv4_it_says_which_is_lower(addresses: tuple[str, ...]) -> None:
+    carriage = scene([], nodes=known_by(*addresses))
+    assert all(crossing(carriage))
+    caller = {int(ip_address(A))}
+    assert began(carriage) == {"node-1": caller, "node-2": caller}
+
+
+def test_a_node_without_ipv4_is_not_lower_than_all() -> None:
+    carriage = scene([], nodes=known_by("fd00:172:18::2"))
+    assert all(crossing(carriage))
+    caller = {int(ip_address(A))}
+    assert began(carriage) == {"node-1": caller, "node-2": caller}
+
+
+def test_nodes_with_ipv6_alone_agree_by_it() -> None:
+    alone = [replace(n, addresses=n.addresses[1:]) for n in NODES]
+    carriage = scene([], nodes=alone)
+    assert all(crossing(carriage))
+    caller = {int(ip_address(A))}
     assert began(carriage) == {"node-1": caller, "node-2": caller}
 
 

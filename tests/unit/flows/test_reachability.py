@@ -251,8 +251,8 @@ def test_the_gateway_answers_solicitations_to_the_pod_alone(
     assert answer[Field.ICMPV6_TYPE] == 136
     assert answer[Field.ND_TARGET] == answer[Field.IPV6_SRC] == int(ip_address(gateway))
     assert answer[Field.IPV6_DST] == int(ip_address(source))
-    assert answer[Field.ND_TLL] == answer[Field.ETH_SRC] == mac(ROUTER_MAC)
-    assert answer[Field.ND_RESERVED] == 0xE0000000
+    assert answer[Field.ETH_SRC] == mac(ROUTER_MAC)
+    assert answer[Field.ETH_DST] == mac(pod.mac)
 
 
 WEB, OTHER = PODS["pod-11"], PODS["pod-12"]
