@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ovsnet.sandbox.apiserver.kinds import KINDS, POD, SERVICE_ACCOUNT, Kind, Object
+from ovsnet.sandbox.apiserver.kinds import KINDS, POD, Kind, Object
 
 VERSION: Object = {
     "major": "1",
@@ -26,6 +26,7 @@ REVIEWS: tuple[tuple[str, str, str, str], ...] = (
     ("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
     ("authorization.k8s.io", "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview"),
     ("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview"),
+    ("authentication.k8s.io", "v1", "tokenreviews", "TokenReview"),
 )
 """Group, version, plural and kind of what is answered and never stored."""
 
@@ -33,6 +34,7 @@ _FOREIGN_PARTS: dict[str, tuple[str, str, str]] = {
     "Scale": ("autoscaling", "v1", "Scale"),
     "Eviction": ("policy", "v1", "Eviction"),
     "Binding": ("", "v1", "Binding"),
+    "TokenRequest": ("authentication.k8s.io", "v1", "TokenRequest"),
 }
 
 
@@ -203,7 +205,5 @@ WITHOUT_RUNTIME: dict[tuple[Kind, str], str] = {
         "`ovsnet sandbox exec NAMESPACE/POD -- COMMAND` instead"
     )
     for part in ("log", "exec", "attach", "portforward", "proxy")
-} | {
-    (SERVICE_ACCOUNT, "token"): "the sandbox's API server knows no users and issues no tokens",
 }
 """Subresources that real servers have and this one has not, with what it says instead."""

@@ -14,7 +14,7 @@ from ovsnet.sandbox.apiserver.answers import list_page, presentation
 from ovsnet.sandbox.apiserver.apply import check_applied
 from ovsnet.sandbox.apiserver.body import deletion_options, media_type, read_body, write_options
 from ovsnet.sandbox.apiserver.discovery import WITHOUT_RUNTIME
-from ovsnet.sandbox.apiserver.kinds import NAMESPACE, POD, Object
+from ovsnet.sandbox.apiserver.kinds import NAMESPACE, POD, SERVICE_ACCOUNT, Object
 from ovsnet.sandbox.apiserver.patching import APPLY_PATCH, patcher
 from ovsnet.sandbox.apiserver.registry import Registry, Write
 from ovsnet.sandbox.apiserver.request import (
@@ -36,6 +36,7 @@ from ovsnet.sandbox.apiserver.status import (
     success,
 )
 from ovsnet.sandbox.apiserver.store import Stored
+from ovsnet.sandbox.apiserver.tokens import Tokens
 from ovsnet.sandbox.apiserver.watch_stream import Watchers, WatchOptions
 
 _SHORTEST_WATCH = 1800.0
@@ -56,9 +57,10 @@ def json_response(
 class ObjectHandlers:
     """Answers requests for stored objects."""
 
-    def __init__(self, registry: Registry, watchers: Watchers) -> None:
+    def __init__(self, registry: Registry, watchers: Watchers, tokens: Tokens) -> None:
         self._registry = registry
         self._watchers = watchers
+        self._tokens = tokens
 
     def _now(self) -> datetime:
         return self._registry.sources.now()
@@ -83,6 +85,9 @@ class ObjectHandlers:
         match request.method, target.subresource:
             case "POST", "binding" | "eviction" if target.kind is POD:
                 return await self._post_to_pod(request, target)
+            case "POST", "token" if target.kind is SERVICE_ACCOUNT:
+                answer = self._tokens.request(target.key, await read_body(request))
+                return json_response(msgspec.json.encode(answer), 201)
             case "PUT", "finalize" if target.kind is NAMESPACE:
                 return await self._update(request, target)
         raise no_such_path()

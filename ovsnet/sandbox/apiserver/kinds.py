@@ -124,7 +124,13 @@ ENDPOINTS = Kind("", "v1", "Endpoints", "endpoints", _CORE + "Endpoints", short_
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", _CORE + "ConfigMap", short_names=("cm",))
 SECRET = Kind("", "v1", "Secret", "secrets", _CORE + "Secret", fields=("type",))
 SERVICE_ACCOUNT = Kind(
-    "", "v1", "ServiceAccount", "serviceaccounts", _CORE + "ServiceAccount", short_names=("sa",)
+    "",
+    "v1",
+    "ServiceAccount",
+    "serviceaccounts",
+    _CORE + "ServiceAccount",
+    short_names=("sa",),
+    subresources=(("token", "TokenRequest"),),
 )
 EVENT = Kind(
     "",
@@ -333,6 +339,8 @@ EXTRA_DEFINITIONS: tuple[str, ...] = (
     "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
     "io.k8s.api.authorization.v1.SelfSubjectRulesReview",
     "io.k8s.api.authentication.v1.SelfSubjectReview",
+    "io.k8s.api.authentication.v1.TokenRequest",
+    "io.k8s.api.authentication.v1.TokenReview",
 )
 """Definitions that are needed beside those of the kinds."""
 

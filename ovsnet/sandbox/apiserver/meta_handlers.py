@@ -13,6 +13,7 @@ from ovsnet.sandbox.apiserver.handlers import json_response
 from ovsnet.sandbox.apiserver.kinds import Object
 from ovsnet.sandbox.apiserver.request import Form, accepted_form
 from ovsnet.sandbox.apiserver.status import method_not_allowed
+from ovsnet.sandbox.apiserver.tokens import Tokens
 
 _USER = {"username": "sandbox-admin", "groups": ["system:masters", "system:authenticated"]}
 _RULES = {
@@ -25,6 +26,9 @@ _VERDICTS: dict[str, Object] = {
     "selfsubjectrulesreviews": _RULES,
     "selfsubjectreviews": {"userInfo": _USER},
 }
+
+
+_REVIEWING = frozenset(group for group, *_ in discovery.REVIEWS)
 
 
 def _encoded(value: Any) -> web.Response:
@@ -81,14 +85,14 @@ def _discovered(request: web.Request, parts: list[str]) -> web.Response | None:
     return None if found is None else _encoded(found)
 
 
-async def handle_meta(request: web.Request) -> web.Response | None:
+async def handle_meta(request: web.Request, tokens: Tokens) -> web.Response | None:
     """The answer, or None if the path is none of these. Raises ApiError."""
     parts = [part for part in request.path.split("/") if part]
     if parts[:1] in (["healthz"], ["livez"], ["readyz"]):
         return web.Response(text="ok")
     match parts:
-        case ["apis", group, version, plural] if plural in _VERDICTS:
-            return await _review(request, group, version, plural)
+        case ["apis", group, version, plural] if group in _REVIEWING:
+            return await _review(request, (group, version, plural), tokens)
     answer = _openapi(request, parts) or _discovered(request, parts)
     if answer is not None and request.method not in ("GET", "HEAD"):
         raise method_not_allowed()
@@ -96,15 +100,18 @@ async def handle_meta(request: web.Request) -> web.Response | None:
 
 
 async def _review(
-    request: web.Request, group: str, version: str, plural: str
+    request: web.Request, path: tuple[str, str, str], tokens: Tokens
 ) -> web.Response | None:
-    entry = (group, version, plural)
-    kind = next((r[3] for r in discovery.REVIEWS if r[:3] == entry), None)
+    kind = next((r[3] for r in discovery.REVIEWS if r[:3] == path), None)
     if kind is None:
         return None
     if request.method != "POST":
         raise method_not_allowed()
     body = await read_body(request)
-    review = dict(body) if isinstance(body, dict) else {}
-    review |= {"kind": kind, "apiVersion": f"{group}/{version}", "status": _VERDICTS[plural]}
+    group, version, plural = path
+    if plural in _VERDICTS:
+        review = dict(body) if isinstance(body, dict) else {}
+        review |= {"kind": kind, "apiVersion": f"{group}/{version}", "status": _VERDICTS[plural]}
+    else:
+        review = tokens.review(body)
     return json_response(msgspec.json.encode(review), 201)

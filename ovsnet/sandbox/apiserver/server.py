@@ -31,6 +31,7 @@ from ovsnet.sandbox.apiserver.registry import Registry, Sources, new_store
 from ovsnet.sandbox.apiserver.request import parse_path
 from ovsnet.sandbox.apiserver.services import ServiceRange, by_family
 from ovsnet.sandbox.apiserver.status import ApiError, method_not_allowed
+from ovsnet.sandbox.apiserver.tokens import Tokens
 from ovsnet.sandbox.apiserver.watch_stream import Watchers
 from ovsnet.sandbox.workloads.controllers import controllers
 from ovsnet.sandbox.workloads.nodes import PodRange
@@ -84,7 +85,8 @@ class Application:
         self.registry = Registry(self.store, sources, Admission(self.store, options.service_ranges))
         self.watchers = Watchers(self.store, options.bookmark_interval)
         self.faults = Faults(self.watchers.cut, self.store.compact, time.monotonic)
-        self._objects = ObjectHandlers(self.registry, self.watchers)
+        self._tokens = Tokens(self.registry, secrets.token_bytes(32))
+        self._objects = ObjectHandlers(self.registry, self.watchers, self._tokens)
         every = controllers(options.pod_ranges)
         names = options.controllers
         self.runner = Runner(self.registry, every if names is None else only(every, names))
@@ -97,7 +99,7 @@ class Application:
             if request.path == FAULTS_PATH:
                 return await self._answer_faults(request)
             self.faults.check()
-            meta = await handle_meta(request)
+            meta = await handle_meta(request, self._tokens)
             if meta is not None:
                 return meta
             return await self._objects.handle(request, parse_path(request.path))

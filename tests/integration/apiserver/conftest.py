@@ -1,8 +1,8 @@
 """The contract tests' target: the embedded server, and a real one wherever one is at hand.
 
-OVSNET_TEST_KUBECONFIG names the kubeconfig of a real kube-apiserver, on which the same tests run.
-It needs no controllers and no nodes. OVSNET_KUBECTL names the kubectls to use, separated by `:`;
-without it the one on PATH is used.
+OVSNET_SANDBOX_APISERVER names a directory with a real kube-apiserver, on which the same tests run;
+OVSNET_TEST_KUBECONFIG the kubeconfig of one that runs already, and needs no controllers or nodes.
+OVSNET_KUBECTL names the kubectls to use, separated by `:`; without it the one on PATH is used.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import real_apiserver
 from kubernetes import client, config
 
 from ovsnet.sandbox.apiserver.server import ApiServer, Options
@@ -133,10 +134,11 @@ class Watch:
 @pytest.fixture(scope="session", params=["embedded", "real"])
 def target(request) -> Iterator[Target]:
     if request.param == "real":
-        path = os.environ.get("OVSNET_TEST_KUBECONFIG")
-        if not path:
-            pytest.skip("no real kube-apiserver at hand (OVSNET_TEST_KUBECONFIG is not set)")
-        yield Target(Path(path), None)
+        if path := os.environ.get("OVSNET_TEST_KUBECONFIG"):
+            yield Target(Path(path), None)
+            return
+        with real_apiserver.api_server() as kubeconfig:
+            yield Target(kubeconfig, None)
         return
     with ApiServer(Options(bookmark_interval=0.5)) as server:
         yield Target(server.kubeconfig, server)
