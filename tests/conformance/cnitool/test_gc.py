@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ovsnet.sandbox import netns
-from tests.conformance.cluster import Cluster, Container, container_id
+from tests.conformance.cnitool.node import Cluster, Container, container_id
 
 OURS = {"type": "ovsnet"}
 

@@ -28,7 +28,7 @@ from ovsnet.sandbox import cluster, netns, plan, process, teardown
 from ovsnet.sandbox.layout import CONTROL, Layout, layout
 from ovsnet.sandbox.node import ovs_environment
 from ovsnet.sandbox.state import CONTROLLER_HTTP_PORT
-from tests.conformance.golang import Programs
+from tests.conformance.programs import CniPrograms
 
 INSTANCE = layout("conformance")
 NODE = "node1"
@@ -85,7 +85,7 @@ class Outcome:
 class Cluster:
     """A sandbox of one node whose kubelet stand-in is stopped."""
 
-    programs: Programs
+    programs: CniPrograms
     layout: Layout = INSTANCE
 
     def start(self) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ovsnet.cni.conf import VERSIONS
-from tests.conformance.cluster import Cluster, Container
+from tests.conformance.cnitool.node import Cluster, Container
 
 OURS = {"type": "ovsnet"}
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conformance.cluster import NODE, Cluster, Container
+from tests.conformance.cnitool.node import NODE, Cluster, Container
 
 OURS = {"type": "ovsnet"}
 

@@ -14,7 +14,7 @@ import pytest
 
 from ovsnet.sandbox import netns, plan
 from ovsnet.sandbox.layout import OUTSIDE
-from tests.conformance.cluster import DEBIAN_PLUGINS, NODE, Cluster, Container, Outcome
+from tests.conformance.cnitool.node import DEBIAN_PLUGINS, NODE, Cluster, Container, Outcome
 
 OURS = {"type": "ovsnet"}
 VERSION = "1.0.0"

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conformance import golang
-from tests.conformance.cluster import Cluster, Container
+from tests.conformance import programs
+from tests.conformance.cnitool.node import Cluster, Container
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """One node for all tests."""
-    made = Cluster(golang.build())
+    made = Cluster(programs.cnitool())
     try:
         made.start()
         yield made

@@ -8,7 +8,7 @@ import pytest
 
 from ovsnet import names
 from ovsnet.sandbox import netns
-from tests.conformance.cluster import NODE, Cluster, Container
+from tests.conformance.cnitool.node import NODE, Cluster, Container
 
 OURS = {"type": "ovsnet"}
 TAKEN = "ip link add eth0 type veth peer name x"

@@ -1,0 +1,245 @@
+"""A cluster of real Kubernetes programs on this machine, taken up and down.
+
+The network between its machines is the sandbox's. The control plane runs in a network namespace of
+its own; each node is a machine (`machine`) with containerd and kubelet. What makes it a cluster
+whose pods have a network is not done here: that is what is tested.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from ovsnet.sandbox import fabric, netns, plan, process, state, teardown
+from ovsnet.sandbox.controlplane import credentials, start
+from ovsnet.sandbox.controlplane.options import Options, Outlet, admin_kubeconfig
+from ovsnet.sandbox.layout import CONTROL, Layout, layout
+from ovsnet.sandbox.process import Spec
+from tests.conformance import roots
+from tests.conformance.cluster import kubelet, machine
+from tests.conformance.cluster.machine import Machine
+from tests.conformance.cluster.stock import Stock, stock
+
+INSTANCE = layout("kube")
+NODES = 3
+DNS = "10.96.0.10"
+_API_PORT = 6443
+_READY_SECONDS = 180.0
+_CONTROL_PLANE = "controlplane"
+
+Report = Callable[[str], None]
+
+
+class ClusterError(Exception):
+    """The cluster did not start, or does not do what it must. The text says what."""
+
+
+class Cluster(msgspec.Struct, frozen=True):
+    """A cluster that runs."""
+
+    layout: Layout
+    hosts: plan.Plan
+    stock: Stock
+    lower: Path
+
+    @property
+    def machines(self) -> tuple[Machine, ...]:
+        """The machines of its nodes."""
+        return tuple(Machine(self.layout, host.name) for host in self.hosts.nodes)
+
+    def machine(self, name: str) -> Machine:
+        """The machine of a node."""
+        return Machine(self.layout, name)
+
+    @property
+    def control(self) -> Path:
+        """The network namespace of the control plane, from which nodes can be reached."""
+        return self.layout.netns(CONTROL)
+
+    @property
+    def control_files(self) -> Path:
+        """The control plane's files."""
+        return self.layout.root / "control"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's, for clients in the control plane's network namespace."""
+        return admin_kubeconfig(self.control_files)
+
+    @property
+    def api_server(self) -> str:
+        """The URL of the API server on the network between the machines."""
+        return f"https://{self.hosts.control.ipv4}:{_API_PORT}"
+
+    def kubectl(self, *arguments: str, given: str | None = None, seconds: float = 300.0) -> str:
+        """What kubectl prints.
+
+        Raises:
+            ClusterError: it failed.
+        """
+        done = subprocess.run(
+            self.within_control([str(self.stock.kubernetes / "kubectl"), *arguments]),
+            env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+        )
+        if done.returncode:
+            raise ClusterError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def within_control(self, command: list[str]) -> list[str]:
+        """The command line that runs a command in the control plane's network namespace."""
+        return ["nsenter", f"--net={self.control}", *command]
+
+
+def up(report: Report, instance: Layout = INSTANCE, nodes: int = NODES) -> Cluster:
+    """Start a cluster whose nodes have no network yet. If that fails, nothing of it stays.
+
+    Raises:
+        MissingError: something that is needed is not there.
+        ClusterError, MachineError, OSError: it did not start.
+    """
+    goods = stock(report)
+    cluster = Cluster(instance, plan.plan(nodes), goods, roots.node(report))
+    with state.lock(instance):
+        _clear(instance)
+        try:
+            _start(cluster, report)
+        except BaseException:
+            report("clearing away what was started")
+            _remove(instance)
+            raise
+    return cluster
+
+
+def down(instance: Layout = INSTANCE) -> None:
+    """Take it away completely, whatever state it is in."""
+    with state.lock(instance):
+        _remove(instance)
+
+
+def _clear(instance: Layout) -> None:
+    teardown.clear(instance)
+    machine.remove_cgroups(instance)
+
+
+def _remove(instance: Layout) -> None:
+    _clear(instance)
+    teardown.remove(instance)
+
+
+def _start(cluster: Cluster, report: Report) -> None:
+    report("starting the control plane")
+    fabric.make_namespaces(cluster.layout, cluster.hosts)
+    fabric.build(cluster.layout, cluster.hosts)
+    _start_control_plane(cluster)
+    report(f"starting {len(cluster.machines)} nodes")
+    for host in cluster.hosts.nodes:
+        connect(cluster, host)
+        install(cluster, host)
+        switch_on(cluster, cluster.machine(host.name))
+    _until(lambda: _registered(cluster) == len(cluster.machines), "the nodes to register", cluster)
+
+
+def _start_control_plane(cluster: Cluster) -> None:
+    control = cluster.hosts.control
+    options = Options(
+        programs=str(cluster.stock.kubernetes),
+        directory=str(cluster.control_files),
+        bind="0.0.0.0",
+        port=_API_PORT,
+        advertise=str(control.ipv4),
+        names=(str(control.ipv6),),
+        netns=str(cluster.control),
+        service_ranges=plan.SERVICE_CIDRS,
+        pod_ranges=plan.POD_CIDRS,
+        kubeconfigs=(Outlet(str(cluster.layout.kubeconfig), cluster.api_server),),
+    )
+    process.start(cluster.layout, Spec(_CONTROL_PLANE, start.command(start.write(options))))
+    _until(cluster.kubeconfig.exists, "the control plane to answer", cluster)
+
+
+def connect(cluster: Cluster, host: plan.Host) -> None:
+    """Give a machine its addresses on the network between them."""
+    path = cluster.layout.netns(host.name)
+    fabric.ip_batch(path, plan.node_links(host, userspace=False))
+    fabric.transmit_offload_off(path, plan.UPLINK)
+
+
+def install(cluster: Cluster, host: plan.Host) -> None:
+    """Write what a machine needs to become a node."""
+    made = cluster.machine(host.name)
+    machine.make(made)
+    kubeconfig = credentials.node_kubeconfig(
+        cluster.control_files, cluster.api_server, host.name, datetime.now(UTC)
+    )
+    authority = credentials.authority_file(cluster.control_files).read_bytes()
+    kubelet.write(made.root, kubeconfig, authority, made.cgroup, DNS)
+
+
+def switch_on(cluster: Cluster, made: Machine) -> None:
+    """Boot a machine and start what makes it a node."""
+    machine.boot(made, cluster.lower, cluster.stock.kubernetes, str(uuid.uuid4()))
+    machine.start(made, "containerd", kubelet.containerd())
+    socket = made.name, kubelet.CONTAINERD_SOCKET
+    _until(lambda: _answers(made), f"containerd of {socket[0]} to answer", cluster)
+    for archive in cluster.stock.archives:
+        load(made, archive)
+    host = next(each for each in cluster.hosts.nodes if each.name == made.name)
+    addresses = (str(host.ipv4), str(host.ipv6))
+    machine.start(made, "kubelet", kubelet.kubelet(made.name, addresses))
+
+
+def load(made: Machine, archive: Path) -> None:
+    """Import a container image.
+
+    Raises:
+        MachineError: containerd does not take it.
+    """
+    command = ["ctr", "--namespace=k8s.io", "images", "import", "--all-platforms", "-"]
+    with archive.open("rb") as content:
+        done = subprocess.run(
+            machine.inside(made, command), stdin=content, capture_output=True, text=True, check=False
+        )
+    if done.returncode:
+        raise machine.MachineError(f"{made.name}: {archive.name}: {done.stderr.strip()}")
+
+
+def _answers(made: Machine) -> bool:
+    return (
+        subprocess.run(
+            machine.inside(made, ["ctr", "version"]), capture_output=True, check=False
+        ).returncode
+        == 0
+    )
+
+
+def _registered(cluster: Cluster) -> int:
+    return len(cluster.kubectl("get", "nodes", "--output=name").split())
+
+
+def _until(condition: Callable[[], bool], what: str, cluster: Cluster) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while not condition():
+        for name, record in process.records(cluster.layout).items():
+            if not process.alive(record):
+                said = process.log_path(cluster.layout, name).read_text(errors="replace")
+                raise ClusterError(f"{name} has ended: {said.strip()[-2000:]}")
+        if time.monotonic() > deadline:
+            raise ClusterError(f"waited {_READY_SECONDS:g} s in vain for {what}")
+        time.sleep(0.1)
+
+
+def outside(cluster: Cluster, work: Callable[[], None]) -> None:
+    """Do something in the control plane's network namespace."""
+    netns.within(cluster.control, work)
