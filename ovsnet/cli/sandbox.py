@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -89,8 +90,17 @@ def sandbox(ctx: click.Context) -> None:
 
 @sandbox.command()
 @click.option("--nodes", default=3, show_default=True, help="How many nodes there are.")
+@click.option(
+    "--apiserver",
+    "programs",
+    metavar="DIRECTORY",
+    envvar="OVSNET_SANDBOX_APISERVER",
+    show_envvar=True,
+    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+    help="Run Kubernetes' own control plane, whose programs are in DIRECTORY.",
+)
 @click.pass_obj
-def up(layout: Layout, nodes: int) -> None:
+def up(layout: Layout, nodes: int, programs: Path | None) -> None:
     """Start the sandbox; returns when all its nodes are ready."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -99,7 +109,7 @@ def up(layout: Layout, nodes: int) -> None:
     began = time.monotonic()
     try:
         with _progress() as report:
-            reached = cluster.up(layout, nodes, report)
+            reached = cluster.up(layout, nodes, report, programs)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--nodes") from error
     seconds = time.monotonic() - began

@@ -125,15 +125,19 @@ class Client:
         """Create an object in a collection. Raises as `request` does."""
         return await self.request("POST", path, body)
 
+    async def merge(self, path: str, patch: Object) -> Object:
+        """Merge into an object (RFC 7396: lists are replaced). Raises as `request` does."""
+        return await self.request("PATCH", path, patch, content_type=_MERGE_PATCH)
+
     async def patch_status(self, path: str, status: Object, uid: str = "") -> Object:
-        """Merge into an object's status (RFC 7396: lists are replaced). Raises as `request`.
+        """Merge into an object's status, as `merge` does. Raises as `request`.
 
         With a `uid` only into that one: a later object of its name answers with 409.
         """
         patch: Object = {"status": status}
         if uid:
             patch["metadata"] = {"uid": uid}
-        return await self.request("PATCH", f"{path}/status", patch, content_type=_MERGE_PATCH)
+        return await self.merge(f"{path}/status", patch)
 
     async def delete(self, path: str, uid: str, grace_seconds: int) -> Object:
         """Delete one object and no later one of its name. Raises as `request` does."""

@@ -12,13 +12,26 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
-from ovsnet.sandbox import access, agent, fabric, netns, node, plan, process, state, teardown
+from ovsnet.sandbox import (
+    access,
+    agent,
+    api_server,
+    fabric,
+    netns,
+    node,
+    plan,
+    process,
+    state,
+    teardown,
+)
+from ovsnet.sandbox.api_server import Choice
 from ovsnet.sandbox.client import UNREACHABLE, ApiError, Client
+from ovsnet.sandbox.controlplane.programs import MissingProgramError
 from ovsnet.sandbox.layout import CONTROL, OUTSIDE, Layout
 from ovsnet.sandbox.process import Spec
 from ovsnet.sandbox.state import (
-    API_SERVER,
     CONTROLLER,
     AlreadyRunningError,
     ClusterError,
@@ -34,8 +47,10 @@ OUTSIDE_PORT = 80
 OPENFLOW_PORT = 6653
 AGENTS_PORT = 9096
 
-_API_PORT = 6443
 _READY_SECONDS = 60.0
+_API_SECONDS = 180.0
+"""Kubernetes' own takes its time on a busy machine."""
+
 _PROGRAMS = {
     "ip": "iproute2",
     "nft": "nftables",
@@ -63,8 +78,10 @@ def check_machine() -> None:
         )
 
 
-def up(layout: Layout, nodes: int, report: Report) -> State:
+def up(layout: Layout, nodes: int, report: Report, programs: Path | None = None) -> State:
     """Start a sandbox of so many nodes and return when all of them are ready.
+
+    With `programs` its API server is Kubernetes' own, from that directory.
 
     What an interrupted start has left is cleared away first. If this one fails or is interrupted,
     nothing of it stays.
@@ -75,6 +92,11 @@ def up(layout: Layout, nodes: int, report: Report) -> State:
         ValueError: there cannot be so many nodes.
     """
     check_machine()
+    try:
+        if programs is not None:
+            api_server.check(programs)
+    except MissingProgramError as error:
+        raise ClusterError(str(error)) from error
     hosts = plan.plan(nodes)
     with state.lock(layout):
         before = state.read(layout)
@@ -85,7 +107,7 @@ def up(layout: Layout, nodes: int, report: Report) -> State:
             )
         teardown.clear(layout)
         try:
-            return _start(layout, hosts, report)
+            return _start(layout, hosts, report, Choice(_free_port(), str(programs or "")))
         except (fabric.FabricError, node.NodeError, process.ProcessError, OSError) as error:
             teardown.remove(layout)
             raise ClusterError(str(error)) from error
@@ -102,13 +124,12 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _start(layout: Layout, hosts: plan.Plan, report: Report) -> State:
+def _start(layout: Layout, hosts: plan.Plan, report: Report, choice: Choice) -> State:
     userspace = not node.kernel_datapath()
-    api_port = _free_port()
     opening = Opening(
         started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         userspace=userspace,
-        api_url=f"http://127.0.0.1:{api_port}",
+        api_url=choice.url,
     )
     state.write(layout, state.describe(layout, hosts, opening, Phase.STARTING, {}))
     if not node.SHARED_RUNDIR.exists():
@@ -118,7 +139,7 @@ def _start(layout: Layout, hosts: plan.Plan, report: Report) -> State:
     fabric.make_namespaces(layout, hosts)
     fabric.build(layout, hosts)
     report(f"starting the API server and {len(hosts.nodes)} switches")
-    process.start(layout, _api_server(layout, hosts, api_port))
+    process.start(layout, api_server.spec(layout, hosts, choice))
     with ThreadPoolExecutor(len(hosts.nodes)) as pool:
         for _ in pool.map(partial(_start_switch, layout, userspace=userspace), hosts.nodes):
             pass
@@ -142,24 +163,6 @@ def _start(layout: Layout, hosts: plan.Plan, report: Report) -> State:
 def _start_switch(layout: Layout, host: plan.Host, userspace: bool) -> None:
     node.start_database(layout, host.name)
     node.start_switch(layout, host, userspace)
-
-
-def _api_server(layout: Layout, hosts: plan.Plan, port: int) -> Spec:
-    return Spec(
-        API_SERVER,
-        (
-            *(sys.executable, "-m", "ovsnet.sandbox.apiserver"),
-            *("--listen", f"127.0.0.1:{port}"),
-            "--listen-in-netns",
-            f"{layout.netns(CONTROL)}={hosts.control.ipv4}:{_API_PORT}",
-            "--kubeconfig-out",
-            f"{layout.inner_kubeconfig}=http://{hosts.control.ipv4}:{_API_PORT}",
-            *("--kubeconfig-out", str(layout.kubeconfig)),
-            *("--advertise", f"{hosts.control.ipv4}:{_API_PORT}"),
-            *("--pod-cidr", ",".join(plan.POD_CIDRS)),
-            *("--service-cidr", ",".join(plan.SERVICE_CIDRS)),
-        ),
-    )
 
 
 def _controller(layout: Layout, hosts: plan.Plan) -> Spec:
@@ -195,11 +198,11 @@ def _outside(layout: Layout) -> Spec:
 
 def _wait_for_api(layout: Layout) -> None:
     """Wait until the API server has written its kubeconfigs, which it does once it answers."""
-    deadline = time.monotonic() + _READY_SECONDS
+    deadline = time.monotonic() + _API_SECONDS
     while not (layout.kubeconfig.exists() and layout.inner_kubeconfig.exists()):
         _check_processes(layout)
         if time.monotonic() > deadline:
-            raise ClusterError(f"the API server was not ready within {_READY_SECONDS:g} s")
+            raise ClusterError(f"the API server was not ready within {_API_SECONDS:g} s")
         time.sleep(0.01)
 
 

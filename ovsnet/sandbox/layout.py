@@ -93,6 +93,11 @@ class Layout(msgspec.Struct, frozen=True):
         return self.root / "kubeconfig-inside"
 
     @property
+    def control_plane(self) -> Path:
+        """Keys, data and logs of Kubernetes' own API server; not there with the embedded one."""
+        return self.root / "control-plane"
+
+    @property
     def made_rundir(self) -> Path:
         """Exists if Open vSwitch's usual directory did not before, and must go with the sandbox."""
         return self.root / "made-openvswitch-rundir"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ovsnet.sandbox import fabric, plan, process
+from ovsnet.sandbox import fabric, identities, plan, process
 from ovsnet.sandbox.layout import Layout
 from ovsnet.sandbox.process import Record, Spec
 
@@ -165,7 +165,7 @@ def start_kubelet(layout: Layout, host: plan.Host) -> None:
         *(sys.executable, "-m", "ovsnet.sandbox.kubelet"),
         *("--node", host.name),
         *("--address", str(host.ipv4), "--address", str(host.ipv6)),
-        *("--kubeconfig", str(layout.inner_kubeconfig)),
+        *("--kubeconfig", str(identities.kubelet(layout, host.name))),
         *("--cni-conf-dir", str(paths.cni_configuration)),
         *("--cni-bin-dir", str(paths.cni_plugins)),
         *("--state-dir", str(paths.kubelet)),

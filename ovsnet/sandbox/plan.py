@@ -19,6 +19,9 @@ EXTERNAL_CIDRS = ("198.51.100.0/24", "2001:db8:0:198::/64")
 them to one node, as a router does that a load balancer has told to.
 """
 
+API_PORT = 6443
+"""Of the API server, on the control host."""
+
 MTU = 1500
 """Bytes of an IP packet that the fabric carries."""
 

@@ -13,6 +13,7 @@ Object = dict[str, Any]
 
 KUBELET_VERSION = "v1.34.0-ovsnet-sandbox"
 MAX_PODS = "110"
+LEASE_SECONDS = 40
 _COMPONENT = "kubelet"
 
 
@@ -88,6 +89,15 @@ def node_ready(fault: str | None, now: str) -> Object:
         return {"conditions": [condition("Ready", True, now, "KubeletReady", "network is ready")]}
     message = f"container runtime network not ready: {fault}"
     return {"conditions": [condition("Ready", False, now, "KubeletNotReady", message)]}
+
+
+def lease(node: str, now: datetime) -> Object:
+    """The spec of the Lease by which a kubelet says that it is alive."""
+    return {
+        "holderIdentity": node,
+        "leaseDurationSeconds": LEASE_SECONDS,
+        "renewTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+    }
 
 
 def addresses_of(result: Mapping[str, Any]) -> tuple[str, ...]:
