@@ -57,6 +57,18 @@ SERVICE_ZONE = 0xFFF1
 SOURCE_ZONE = 0xFFF2
 """Connection tracking zone that translates the sources of some services' connections."""
 
+CONTROLLER_HOST = "ovsnet-controller"
+"""The host name in every controller's certificate, whatever address it is reached at."""
+
+AUDIENCE = "ovsnet-controller"
+"""For whom the token is made by which an agent proves to a controller who it is."""
+
+AUTHORITY = "ovsnet-ca"
+"""Name of the Secret that keeps the certificate authorities, and of the ConfigMap for everybody."""
+
+AUTHORITY_KEY = "ca.crt"
+"""Key of that ConfigMap under which the certificates to be trusted are."""
+
 REFUSER_MAC = "0e:58:a9:fe:01:02"
 """Source MAC of packets that the pod network hands to its node to be refused: the node answers
 them with a TCP reset or "port unreachable".
@@ -225,3 +237,16 @@ def link_local(mac: str) -> IPv6Address:
 def datapath_id(node: str) -> int:
     """The 64-bit datapath id of a node's bridge: a hash of the node's name, never zero."""
     return int.from_bytes(hashlib.sha256(node.encode()).digest()[:8], "big") or 1
+
+
+_NODE_URI = "urn:ovsnet:node:"
+
+
+def node_uri(node: str) -> str:
+    """What names a node in its certificate: the one alternative name of its subject, a URI."""
+    return f"{_NODE_URI}{node}"
+
+
+def node_of_uri(uri: str) -> str | None:
+    """The node that a certificate's URI names, or None if it names none."""
+    return uri.removeprefix(_NODE_URI) or None if uri.startswith(_NODE_URI) else None

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -30,6 +31,7 @@ from ovsnet.controller.openflow.events import (
     BundleAnswered,
     Connected,
     Echoed,
+    Event,
     PortChange,
     PortChanged,
     Refused,
@@ -37,10 +39,13 @@ from ovsnet.controller.openflow.events import (
     RoleLost,
 )
 from ovsnet.controller.openflow.protocol import OFP_VERSION, BundleControl, ControllerRole
+from ovsnet.controller.openflow.tls import TlsStream
+from ovsnet.controller.trust.newcomers import Newcomers
 
 _LOG = logging.getLogger(__name__)
 
 _BACKLOG: Final = 1024
+_MOST_NEWCOMERS: Final = 2048
 _EXPERIMENTER_ERROR: Final = 0xFFFF
 
 
@@ -56,10 +61,6 @@ class OpenFlowApp(OFPHandler):  # type: ignore[misc]  # os-ken has no types
     """os-ken's handler of the handshake, with handlers for what the controller needs."""
 
     OFP_VERSIONS = (OFP_VERSION,)
-
-    def __init__(self, *args: Any, deliver: Deliver, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._deliver = deliver
 
     def start(self) -> None:
         """Start os-ken's own thread; `OpenFlowServer` listens, in place of os-ken's server.
@@ -80,9 +81,8 @@ class OpenFlowApp(OFPHandler):  # type: ignore[misc]  # os-ken has no types
         connection: Connection = event.msg.datapath
         if connection.introduced:
             return
-        connection.introduced = True
         ports = connection.ports or {}
-        self._deliver(
+        connection.introduce(
             Connected(
                 connection=connection.number,
                 address=connection.peer,
@@ -99,28 +99,28 @@ class OpenFlowApp(OFPHandler):  # type: ignore[misc]  # os-ken has no types
     def port_status(self, event: Any) -> None:
         """A port came, went or changed. Before the introduction, os-ken's record has it."""
         connection: Connection = event.msg.datapath
-        if connection.introduced:
-            change = _PORT_CHANGES.get(event.msg.reason, PortChange.MODIFIED)
-            self._deliver(PortChanged(connection.number, change, _port(event.msg.desc)))
+        change = _PORT_CHANGES.get(event.msg.reason, PortChange.MODIFIED)
+        connection.tell(PortChanged(connection.number, change, _port(event.msg.desc)))
 
     @_on(ofp_event.EventOFPRoleReply, MAIN_DISPATCHER)
     def role_reply(self, event: Any) -> None:
         """The answer to a role request."""
         msg = event.msg
         role = ControllerRole(msg.role)
-        self._deliver(RoleGranted(msg.datapath.number, msg.xid, role, msg.generation_id))
+        msg.datapath.tell(RoleGranted(msg.datapath.number, msg.xid, role, msg.generation_id))
 
     @_on(ofp_event.EventOFPRoleStatus, MAIN_DISPATCHER)
     def role_status(self, event: Any) -> None:
         """Another controller changed our role."""
-        self._deliver(RoleLost(event.msg.datapath.number, ControllerRole(event.msg.role)))
+        connection: Connection = event.msg.datapath
+        connection.tell(RoleLost(connection.number, ControllerRole(event.msg.role)))
 
     @_on(ofp_event.EventOFPBundleCtrlMsg, MAIN_DISPATCHER)
     def bundle_control(self, event: Any) -> None:
         """The answer to a bundle-control message."""
         msg = event.msg
         control = BundleControl(msg.type)
-        self._deliver(BundleAnswered(msg.datapath.number, msg.xid, control))
+        msg.datapath.tell(BundleAnswered(msg.datapath.number, msg.xid, control))
 
     @_on(ofp_event.EventOFPErrorMsg, MAIN_DISPATCHER)
     def error(self, event: Any) -> None:
@@ -133,12 +133,13 @@ class OpenFlowApp(OFPHandler):  # type: ignore[misc]  # os-ken has no types
         else:
             kind, code, data = msg.type, msg.code, msg.data
             text = f"{names.ofp_error_type_to_str(kind)} {names.ofp_error_code_to_str(kind, code)}"
-        self._deliver(Refused(number, msg.xid, kind, code, text, bytes(data)))
+        msg.datapath.tell(Refused(number, msg.xid, kind, code, text, bytes(data)))
 
     @_on(ofp_event.EventOFPEchoReply, MAIN_DISPATCHER)
     def echo_reply(self, event: Any) -> None:
         """A sign of life that we asked for."""
-        self._deliver(Echoed(event.msg.datapath.number, event.msg.xid))
+        connection: Connection = event.msg.datapath
+        connection.tell(Echoed(connection.number, event.msg.xid))
 
 
 _PORT_CHANGES: Final = {
@@ -159,14 +160,23 @@ class OpenFlowServer:
     """Listens for switches while it is open: a context manager. One at a time in a process.
 
     `deliver` gets every event, from several threads. `addresses` are pairs of an IP address and a
-    port (0: any that is free).
+    port (0: any that is free). `tls` gives what a new connection is secured with, or None while
+    there is nothing yet, and nobody is let in; without `tls` switches speak in plain text, and are
+    believed whatever node they say they are.
 
     Raises:
         OSError: an address cannot be listened on.
     """
 
-    def __init__(self, addresses: Sequence[tuple[str, int]], deliver: Deliver) -> None:
+    def __init__(
+        self,
+        addresses: Sequence[tuple[str, int]],
+        deliver: Deliver,
+        tls: Callable[[], ssl.SSLContext | None] | None = None,
+    ) -> None:
         self._deliver = deliver
+        self._tls = tls
+        self._newcomers: Newcomers[int] = Newcomers(_MOST_NEWCOMERS)
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._connections: dict[int, tuple[Connection, threading.Thread]] = {}
@@ -178,7 +188,7 @@ class OpenFlowServer:
             self._close_sockets()
             raise
         self._manager = AppManager()
-        self._app = self._manager.instantiate(OpenFlowApp, deliver=deliver)
+        self._app = self._manager.instantiate(OpenFlowApp)
         self._app.start()
         self._acceptors = [
             threading.Thread(target=self._accept, args=(sock,), name="openflow-accept", daemon=True)
@@ -255,18 +265,38 @@ class OpenFlowServer:
             thread.start()
 
     def _serve(self, sock: socket.socket, address: tuple[str, int], number: int) -> None:
-        """One connection's thread. TLS belongs here, around `sock`: its handshake takes time."""
-        connection = Connection(sock, address, number, self._deliver)
+        """One connection's thread."""
+        stream = self._secured(sock)
+        if stream is None:
+            sock.close()
+            return
+        connection = Connection(stream, address, number, self._told)
         with self._lock:
             if not self._open:
-                sock.close()
+                stream.close()
                 return
             self._connections[number] = connection, threading.current_thread()
+            leaves = self._newcomers.enter(number, address[0])
+        if leaves is not None:
+            self.end(leaves, "others wait, and it has not introduced itself")
         try:
             connection.serve()
         finally:
             with self._lock:
                 self._connections.pop(number, None)
+                self._newcomers.leave(number)
+
+    def _secured(self, sock: socket.socket) -> socket.socket | TlsStream | None:
+        if self._tls is None:
+            return sock
+        context = self._tls()
+        return None if context is None else TlsStream(sock, context)
+
+    def _told(self, event: Event) -> None:
+        if isinstance(event, Connected):
+            with self._lock:
+                self._newcomers.leave(event.connection)
+        self._deliver(event)
 
 
 def _listen(address: tuple[str, int]) -> socket.socket:

@@ -3,6 +3,9 @@
 os-ken does the handshake and parses the small messages. Everything that comes in is checked first
 (`framing`), and flow dumps are passed on as bytes: os-ken parses some thousand flows a second, and
 stumbles over fields that it does not know. Sending never blocks the caller, however much it is.
+
+Over TLS nothing is parsed before the switch has shown a node's certificate; and of any switch
+nothing is handed on before it has introduced itself, as the node that its certificate names.
 """
 
 from __future__ import annotations
@@ -22,9 +25,17 @@ from os_ken.controller.handler import MAIN_DISPATCHER
 from os_ken.ofproto import ofproto_parser
 
 from ovsnet.controller.openflow import encode, framing
-from ovsnet.controller.openflow.events import Disconnected, Event, FlowsCounted, FlowsListed
+from ovsnet.controller.openflow.events import (
+    Connected,
+    Disconnected,
+    Event,
+    FlowsCounted,
+    FlowsListed,
+)
 from ovsnet.controller.openflow.oxm import WireError
 from ovsnet.controller.openflow.protocol import Kind, Multipart
+from ovsnet.controller.openflow.tls import HandshakeError, TlsStream
+from ovsnet.controller.trust.peers import Peer
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,7 +43,22 @@ _READ_OCTETS: Final = 1 << 18
 _WRITE_OCTETS: Final = 1 << 20
 _UNSENT_OCTETS: Final = 1 << 30
 _HANDSHAKE_SECONDS: Final = 15.0
+_TLS_SECONDS: Final = 10.0
 _DESCRIPTION_XID: Final = 0
+
+_INTRODUCTION: Final = frozenset(
+    {
+        Kind.HELLO,
+        Kind.ERROR,
+        Kind.ECHO_REQUEST,
+        Kind.FEATURES_REPLY,
+        Kind.PORT_STATUS,
+        Kind.MULTIPART_REPLY,
+    }
+)
+"""Messages of which a switch's introduction consists; before it no others are parsed."""
+
+_INTRODUCTION_PARTS: Final = frozenset({Multipart.DESCRIPTION, Multipart.PORT_DESCRIPTION})
 
 Deliver: TypeAlias = Callable[[Event], None]
 
@@ -44,8 +70,13 @@ class Connection(Datapath):  # type: ignore[misc]  # os-ken has no types
     ports: dict[int, Any] | None = None
 
     def __init__(
-        self, sock: socket.socket, address: tuple[str, int], number: int, deliver: Deliver
+        self,
+        sock: socket.socket | TlsStream,
+        address: tuple[str, int],
+        number: int,
+        deliver: Deliver,
     ) -> None:
+        """Over a `TlsStream` the switch has to be the one that its certificate names."""
         super().__init__(sock, address)
         self.is_active: bool = True
         self.number = number
@@ -53,6 +84,7 @@ class Connection(Datapath):  # type: ignore[misc]  # os-ken has no types
         self.features: Any = None
         self.deliver = deliver
         self.introduced = False
+        self._certified: Peer | None = None
         self._reason = "the switch hung up"
         self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._unsent = 0
@@ -63,6 +95,20 @@ class Connection(Datapath):  # type: ignore[misc]  # os-ken has no types
         super().set_state(state)
         if state == MAIN_DISPATCHER:
             self.send(encode.description_request(_DESCRIPTION_XID))
+
+    def introduce(self, connected: Connected) -> None:
+        """The switch has said who it is: tell of it, if that is what its certificate says."""
+        certified, named = self._certified, connected.description
+        if certified is not None and certified.node != named:
+            self.end(f"its certificate is of node {certified.node}, its dp_desc is {named!r}")
+        if self.is_active:
+            self.introduced = True
+            self.deliver(connected)
+
+    def tell(self, event: Event) -> None:
+        """Hand on what comes of a switch that has introduced itself."""
+        if self.introduced:
+            self.deliver(event)
 
     def send(self, buf: bytes, close_socket: bool = False) -> bool:
         """Queue bytes for sending; never blocks. A switch that takes too few is cut off."""
@@ -92,10 +138,14 @@ class Connection(Datapath):  # type: ignore[misc]  # os-ken has no types
         sender = threading.Thread(
             target=self._send_loop, name=f"openflow-send-{self.number}", daemon=True
         )
-        sender.start()
         try:
+            if isinstance(self.socket, TlsStream):
+                self._certified = self.socket.handshake(_TLS_SECONDS)
+            sender.start()
             self.send_msg(self.ofproto_parser.OFPHello(self))
             self._recv_loop()
+        except HandshakeError as error:
+            self.end(str(error))
         except WireError as error:
             self.end(f"it sent what makes no sense: {error}")
         except Exception as error:
@@ -103,7 +153,8 @@ class Connection(Datapath):  # type: ignore[misc]  # os-ken has no types
             self.end(f"an error of our own: {error!r}")
         finally:
             self.end("the switch hung up")
-            sender.join()
+            if sender.ident is not None:
+                sender.join()
             self.socket.close()
             if self.introduced:
                 self.deliver(Disconnected(self.number, self._reason))
@@ -116,6 +167,9 @@ class Connection(Datapath):  # type: ignore[misc]  # os-ken has no types
         while self.is_active:
             if not self.introduced and time.monotonic() > deadline:
                 self.end(f"no handshake within {_HANDSHAKE_SECONDS:g} s")
+                return
+            if self._certified is not None and time.time() > self._certified.until:
+                self.end("its certificate has run out; with a new one it may come back")
                 return
             try:
                 received = self.socket.recv(_READ_OCTETS)
@@ -132,8 +186,12 @@ class Connection(Datapath):  # type: ignore[misc]  # os-ken has no types
                     self._receive(message)
 
     def _receive(self, message: framing.Message) -> None:
+        if not self.introduced and message.kind not in _INTRODUCTION:
+            return
         if message.kind == Kind.MULTIPART_REPLY:
             part = framing.part(message.data)
+            if not self.introduced and part.kind not in _INTRODUCTION_PARTS:
+                return
             if part.kind == Multipart.FLOW_DESCRIPTION:
                 self.deliver(FlowsListed(self.number, message.xid, part.body, part.more))
                 return

@@ -7,9 +7,12 @@ Each watch tells its consumer of one kind of objects (`events`), as values of `o
 `Recorder` writes Events about objects that something is wrong with.
 """
 
+from ovsnet.api.asking import NoAnswerError
 from ovsnet.api.connection import Connection, CredentialsError, connect
 from ovsnet.api.endpointslice import ENDPOINT_SLICE
 from ovsnet.api.events import Changed, Deleted, Event, Fresh, Reached, Stale, Synced
+from ovsnet.api.kept import Keep, Kept
+from ovsnet.api.lease import Lease, LeaseStore
 from ovsnet.api.namespace import NAMESPACE
 from ovsnet.api.networkpolicy import NETWORK_POLICY
 from ovsnet.api.node import NODE
@@ -19,6 +22,7 @@ from ovsnet.api.recorder import Recorder
 from ovsnet.api.reflector import Timing
 from ovsnet.api.remark import Remark, Subject
 from ovsnet.api.service import SERVICE
+from ovsnet.api.tokens import Review, TokenDesk
 from ovsnet.api.watch import Watch, watch_node
 
 KINDS: tuple[AnyKind, ...] = (NODE, NAMESPACE, POD, NETWORK_POLICY, SERVICE, ENDPOINT_SLICE)
@@ -39,15 +43,22 @@ __all__ = [
     "Deleted",
     "Event",
     "Fresh",
+    "Keep",
+    "Kept",
     "Key",
     "Kind",
+    "Lease",
+    "LeaseStore",
+    "NoAnswerError",
     "Reached",
     "Recorder",
     "Remark",
+    "Review",
     "Stale",
     "Subject",
     "Synced",
     "Timing",
+    "TokenDesk",
     "Watch",
     "connect",
     "watch_node",
