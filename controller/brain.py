@@ -35,7 +35,7 @@ from ovsnet.controller.intake import take, take_all
 from ovsnet.controller.network import Deltas, Network
 from ovsnet.controller.notices import Acknowledged, Admitted, Lost, Outcome, PortsChanged
 from ovsnet.controller.openflow.events import Event as SwitchEvent
-from ovsnet.controller.reports import Settled, objection
+from ovsnet.controller.reports import Settled, Speaker, objection
 from ovsnet.controller.switchboard import Switchboard
 
 GRACE: Final = 1.0
@@ -196,27 +196,27 @@ class Brain:
         outcomes = self._switchboard.handle(event, self._network.nodes.keys(), now)
         return self._followed(outcomes, now)
 
-    def reported(self, report: Settled, address: str, now: float) -> list[Result]:
-        """What an agent's report leads to that came from this address.
+    def reported(self, report: Settled, speaker: Speaker, now: float) -> list[Result]:
+        """What an agent's report leads to.
 
         Agents repeat it: one that comes before the nodes are known is passed over.
         """
-        refused = self.vouch(report.node, address)
+        refused = self.vouch(report.node, speaker)
         if refused or not self.ready:
             return refused
         digest, serial = int(report.digest, 16), report.serial
         return self._followed(self._switchboard.reported(report.node, digest, serial, now), now)
 
-    def vouch(self, node: str, address: str) -> list[Result]:
-        """Nothing, if an agent that speaks from this address is the node's; else a refusal.
+    def vouch(self, node: str, speaker: Speaker) -> list[Result]:
+        """Nothing, if this one is the node's agent; else a refusal.
 
         Before the nodes are known nobody is refused: nothing that an agent says counts then.
         """
         if not self.ready:
             return []
         view = self._network.nodes.get(node)
-        reason = objection(node, address, view.node if view else None)
-        return [] if reason is None else [ReportRefused(node, address, reason)]
+        reason = objection(node, speaker, view.node if view else None)
+        return [] if reason is None else [ReportRefused(node, speaker.address, reason)]
 
     def tick(self, now: float) -> list[Result]:
         """What the passing of time leads to."""

@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from ovsnet import logs
+from ovsnet.controller.trust.door import Door, Tls
 
 JSON = "application/json"
 _CLOSE_SECONDS = 1.0
@@ -24,9 +25,15 @@ class Listener:
     """Serves an application while its context lasts."""
 
     def __init__(
-        self, address: tuple[str, int], application: Callable[[], web.Application], name: str
+        self,
+        address: tuple[str, int],
+        application: Callable[[], web.Application],
+        name: str,
+        tls: Tls | None = None,
     ) -> None:
         """Bind to `address`; port 0 takes a free one. `name` is the thread's.
+
+        With `tls` it speaks HTTPS, see `Door`; otherwise plain HTTP.
 
         Raises:
             OSError: the address is taken, or not one of ours.
@@ -34,6 +41,7 @@ class Listener:
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._socket = socket.create_server(address, family=family)
         self._application = application
+        self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -77,10 +85,21 @@ class Listener:
         )
         await runner.setup()
         try:
-            await web.SockSite(runner, self._socket).start()
-            await self._stopping.wait()
+            if self._tls is None:
+                await web.SockSite(runner, self._socket).start()
+                await self._stopping.wait()
+            else:
+                await self._serve_securely(self._tls, runner)
         finally:
             await runner.cleanup()
+
+    async def _serve_securely(self, tls: Tls, runner: web.AppRunner) -> None:
+        assert runner.server is not None
+        self._socket.setblocking(False)
+        door = asyncio.ensure_future(Door(self._socket, tls, runner.server).run())
+        await self._stopping.wait()
+        door.cancel()
+        await asyncio.wait([door])
 
 
 @web.middleware

@@ -33,17 +33,26 @@ def read_settled(body: bytes) -> Settled:
     return _decode_settled(body)
 
 
-def objection(node: str, address: str, known: Node | None) -> str | None:
-    """Why what comes from this address is not believed of a node, in words; None: it is.
+class Speaker(msgspec.Struct, frozen=True):
+    """Who says something: where from, and the node that its certificate names; None: plain HTTP."""
 
-    `known` is the node of that name. An agent is known by where it speaks from: only a node has
-    its own addresses.
+    address: str
+    node: str | None = None
+
+
+def objection(node: str, speaker: Speaker, known: Node | None) -> str | None:
+    """Why what this one says is not believed of a node, in words; None: it is.
+
+    `known` is the node of that name. Without a certificate an agent is known by where it speaks
+    from: only a node has its own addresses.
     """
+    if speaker.node is not None and speaker.node != node:
+        return f"its certificate is of node {speaker.node}, and it speaks of node {node!r}"
     if known is None:
         return f"there is no node {node!r}"
-    if _plain(address) not in known.addresses:
+    if speaker.node is None and _plain(speaker.address) not in known.addresses:
         own = ", ".join(map(str, known.addresses)) or "none"
-        return f"{address} is no address of node {node}, which has: {own}"
+        return f"{speaker.address} is no address of node {node}, which has: {own}"
     return None
 
 

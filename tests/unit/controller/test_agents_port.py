@@ -15,7 +15,7 @@ from ovsnet.controller.agents import Agents, AgentsServer, application
 from ovsnet.controller.brain import ReportRefused
 from ovsnet.controller.listener import Listener
 from ovsnet.controller.live import LiveConnection
-from ovsnet.controller.reports import Settled, objection
+from ovsnet.controller.reports import Settled, Speaker, objection
 from ovsnet.model import Node
 
 REPORT = {"node": "node-1", "digest": "00ab", "serial": 7}
@@ -28,13 +28,13 @@ class Brain:
         self.heard = []
         self.refused = {}
 
-    def reported(self, report, address, now):
-        self.heard.append((report, address, now))
-        return self.vouch(report.node, address)
+    def reported(self, report, speaker, now):
+        self.heard.append((report, speaker, now))
+        return self.vouch(report.node, speaker)
 
-    def vouch(self, node, address):
+    def vouch(self, node, speaker):
         reason = self.refused.get(node)
-        return [ReportRefused(node, address, reason)] if reason else []
+        return [ReportRefused(node, speaker.address, reason)] if reason else []
 
 
 class Loop:
@@ -82,7 +82,7 @@ class Port:
 def test_a_report_reaches_the_brain_with_the_address_that_it_came_from():
     with Port() as port:
         assert port.ask("/settled", REPORT) == (204, None)
-    assert port.brain.heard == [(Settled("node-1", "00ab", 7), "127.0.0.1", 12.5)]
+    assert port.brain.heard == [(Settled("node-1", "00ab", 7), Speaker("127.0.0.1"), 12.5)]
 
 
 def test_a_report_that_is_not_believed_is_answered_with_the_reason_and_comes_to_light():
@@ -201,13 +201,23 @@ NODE = Node("node-1", addresses=(ip_address("192.0.2.1"), ip_address("fd00::1"))
     ],
 )
 def test_an_agent_is_known_by_its_nodes_addresses(address, believed):
-    found = objection("node-1", address, NODE)
+    found = objection("node-1", Speaker(address), NODE)
     assert (found is None) == believed
     if not believed:
         assert found == f"{address} is no address of node node-1, which has: 192.0.2.1, fd00::1"
 
 
 def test_an_agent_of_no_node_is_nobodys():
-    assert objection("node-9", "192.0.2.1", None) == "there is no node 'node-9'"
+    assert objection("node-9", Speaker("192.0.2.1"), None) == "there is no node 'node-9'"
     bare = Node("node-1")
-    assert objection("node-1", "192.0.2.1", bare).endswith("which has: none")
+    assert objection("node-1", Speaker("192.0.2.1"), bare).endswith("which has: none")
+
+
+@pytest.mark.parametrize(("node", "believed"), [("node-1", True), ("node-2", False)])
+def test_an_agent_with_a_certificate_is_known_by_that_and_by_no_address(node, believed):
+    for address in ("192.0.2.1", "198.51.100.7"):
+        found = objection("node-1", Speaker(address, node), NODE)
+        assert (found is None) == believed
+        if not believed:
+            assert found == "its certificate is of node node-2, and it speaks of node 'node-1'"
+    assert objection("node-9", Speaker("192.0.2.1", "node-9"), None) == "there is no node 'node-9'"

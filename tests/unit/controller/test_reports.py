@@ -14,6 +14,7 @@ from ovsnet.controller.notices import Send, Settled
 from ovsnet.controller.openflow import decode, encode
 from ovsnet.controller.openflow.events import Disconnected
 from ovsnet.controller.reports import Settled as Report
+from ovsnet.controller.reports import Speaker
 from ovsnet.controller.session import Timing
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.flows.stamp import serial_of
@@ -57,12 +58,12 @@ class Stage:
         flows = decode.flows(b"".join(description(*i) for i in self.switch.flows.items()))
         (stamp,) = (flow for flow in flows if serial_of(flow) is not None)
         said = {"digest": f"{stamp.cookie:016x}", "serial": serial_of(stamp)} | changes
-        results = self.brain.reported(Report(node, **said), address, self.now)
+        results = self.brain.reported(Report(node, **said), Speaker(address), self.now)
         self.take(results)
         return results
 
     def document(self):
-        return report.status(self.brain, 1, 0.0, {}, lambda moment: moment)
+        return report.status(self.brain, None, 0.0, {}, lambda moment: moment)
 
     def status(self):
         return {node.name: node for node in self.document().nodes}
@@ -107,10 +108,10 @@ def test_a_report_of_a_node_whose_switch_is_not_connected_is_nothing():
 
 def test_a_report_before_the_nodes_are_known_is_passed_over_and_refused_to_nobody():
     stage = Stage()
-    assert stage.brain.reported(Report("node-1", "1", 1), "203.0.113.9", 0.0) == []
-    assert stage.brain.vouch("node-1", "203.0.113.9") == []
+    assert stage.brain.reported(Report("node-1", "1", 1), Speaker("203.0.113.9"), 0.0) == []
+    assert stage.brain.vouch("node-1", Speaker("203.0.113.9")) == []
     stage.list_all()
-    assert len(stage.brain.vouch("node-1", "203.0.113.9")) == 1
+    assert len(stage.brain.vouch("node-1", Speaker("203.0.113.9"))) == 1
 
 
 def test_a_lost_switch_has_nothing_settled_and_no_datapath():
