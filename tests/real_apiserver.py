@@ -21,21 +21,21 @@ from ovsnet.sandbox.controlplane.start import running
 VARIABLE = "OVSNET_SANDBOX_APISERVER"
 
 
-def programs() -> str:
-    """The directory with the programs; skips the test if there is none."""
+def at_hand() -> Path | None:
+    """The directory with the programs, if there is one."""
     directory = os.environ.get(VARIABLE, "")
-    if not directory:
-        pytest.skip(f"no real kube-apiserver at hand ({VARIABLE} is not set)")
-    return directory
+    return Path(directory).resolve() if directory else None
 
 
 @contextlib.contextmanager
 def api_server(*controllers: str) -> Iterator[Path]:
     """etcd and a kube-apiserver, and those of the controllers; yields a kubeconfig."""
-    directory = programs()
+    directory = at_hand()
+    if directory is None:
+        pytest.skip(f"no real kube-apiserver at hand ({VARIABLE} is not set)")
     with tempfile.TemporaryDirectory(prefix="ovsnet-kubernetes-") as root:
         options = Options(
-            programs=directory,
+            programs=str(directory),
             directory=root,
             port=_free_port(),
             run=controllers,

@@ -1,8 +1,9 @@
 """A real sandbox for tests, and what they do to it.
 
 Everything runs as users run it: API server, controller, agents and kubelet stand-ins are processes
-of their own, pods are namespaces set up through the plugin. Only the API server is started through
-a few lines here, so that a test can choose a pod's uid.
+of their own, pods are namespaces set up through the plugin. Only the embedded API server is started
+through a few lines here, so that a test can choose a pod's uid. Where Kubernetes' own is at hand
+(see `real_apiserver`), sandboxes run on that; tests that need what it does not do skip themselves.
 """
 
 from __future__ import annotations
@@ -24,12 +25,26 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
+import pytest
+import real_apiserver
 from places import SECONDS, Place, PodPlace, pod_place, wait_for
 from programs import AGENT_THAT_DIES, API_SERVER_WITH_CHOSEN_UIDS, UID_ANNOTATION
 
 from ovsnet.model import ContainerPort, IPNetwork
 from ovsnet.names import GATEWAY_OFFSET, RESERVED_PORTS
-from ovsnet.sandbox import agent, cluster, fabric, netns, node, plan, process, state, teardown
+from ovsnet.sandbox import (
+    access,
+    agent,
+    api_server,
+    cluster,
+    fabric,
+    netns,
+    node,
+    plan,
+    process,
+    state,
+    teardown,
+)
 from ovsnet.sandbox.kubelet.sandboxes import Sandbox, Stage, Store, Target
 from ovsnet.sandbox.layout import CONTROL, FABRIC, NETNS_DIRECTORY, OUTSIDE, Layout, layout
 
@@ -65,35 +80,35 @@ class Execution:
 
 @dataclass
 class Lab:
-    """One sandbox. `extra` are options that its controller is started with besides, `api_server`
-    is the program that its API server runs as.
+    """One sandbox. `extra` are options that its controller is started with besides, `embedded`
+    is the program that its API server runs as, where that is the embedded one.
     """
 
     instance: str
     extra: tuple[str, ...] = ()
-    api_server: str = API_SERVER_WITH_CHOSEN_UIDS
+    embedded: str = API_SERVER_WITH_CHOSEN_UIDS
     layout: Layout = field(init=False)
 
     def __post_init__(self) -> None:
         self.layout = layout(self.instance)
 
     def up(self, nodes: int = 3) -> None:
-        original_api, original_controller = cluster._api_server, cluster._controller
-
-        def api_server(*args: Any) -> process.Spec:
-            spec = original_api(*args)
-            command = (sys.executable, "-c", self.api_server, *spec.command[3:])
-            return process.Spec(spec.name, command, spec.netns, spec.environment)
+        original_embedded, original_controller = api_server._EMBEDDED, cluster._controller
 
         def controller(*args: Any) -> process.Spec:
             spec = original_controller(*args)
             return process.Spec(spec.name, (*spec.command, *self.extra), spec.netns)
 
-        cluster._api_server, cluster._controller = api_server, controller
+        api_server._EMBEDDED = (sys.executable, "-c", self.embedded)
+        cluster._controller = controller
         try:
-            cluster.up(self.layout, nodes, lambda text: None)
+            cluster.up(self.layout, nodes, lambda text: None, real_apiserver.at_hand())
         finally:
-            cluster._api_server, cluster._controller = original_api, original_controller
+            api_server._EMBEDDED, cluster._controller = original_embedded, original_controller
+        way = access.of_file(self.layout.kubeconfig)
+        self._open = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=way.tls)
+        ).open
         self.api("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
 
     def down(self) -> None:
@@ -121,12 +136,23 @@ class Lab:
             headers={"Content-Type": kinds[kind]},
         )
         try:
-            with _WITHOUT_PROXY.open(request, timeout=SECONDS) as answer:
+            with self._open(request, timeout=SECONDS) as answer:
                 return bytes(answer.read())
         except urllib.error.HTTPError as error:
             raise ApiRefusalError(f"{error.code}: {error.read().decode()}") from None
 
+    @property
+    def real(self) -> bool:
+        """Whether the API server is Kubernetes' own."""
+        return self.layout.control_plane.exists()
+
+    def needs_embedded(self, why: str) -> None:
+        """Skip the test where the API server is not the one that does what it needs."""
+        if self.real:
+            pytest.skip(f"only the embedded API server {why}")
+
     def fault(self, **faults: Any) -> None:
+        self.needs_embedded("refuses and forgets when it is told to")
         self.api("POST", "/sandbox/faults", faults)
 
     def post_pod(
@@ -140,6 +166,8 @@ class Lab:
         ports: Iterable[ContainerPort] = PORTS,
         host_network: bool = False,
     ) -> dict[str, Any]:
+        if uid:
+            self.needs_embedded("lets a test choose a pod's uid")
         # A container for each port: the names of one container's ports must differ.
         containers = [
             {

@@ -22,13 +22,13 @@ def sandbox(
     letter: str,
     nodes: int,
     *extra: str,
-    api_server: str = API_SERVER_WITH_CHOSEN_UIDS,
+    embedded: str = API_SERVER_WITH_CHOSEN_UIDS,
 ) -> Iterator[Lab]:
     """A sandbox called by its kind, this process and a letter; all else is as in `Lab`."""
     if os.geteuid() != 0:
         pytest.skip("a sandbox needs root")
     _clear_the_dead(kind)
-    lab = Lab(f"{kind}{os.getpid()}{letter}", extra, api_server)
+    lab = Lab(f"{kind}{os.getpid()}{letter}", extra, embedded)
     try:
         lab.up(nodes)
         yield lab

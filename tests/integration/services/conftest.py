@@ -19,7 +19,7 @@ def _ended_by_a_signal() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def _built() -> Iterator[Market]:
     with (
-        sandbox("svctest", "a", 3, api_server=LENIENT_API_SERVER) as lab,
+        sandbox("svctest", "a", 3, embedded=LENIENT_API_SERVER) as lab,
         answerers() as answering,
     ):
         made = build(lab, answering)
