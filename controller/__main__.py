@@ -7,6 +7,8 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -25,6 +27,7 @@ from ovsnet.controller.openflow.app import OpenFlowServer
 from ovsnet.controller.openflow.encode import fingerprint
 from ovsnet.controller.session import Timing
 from ovsnet.controller.switchboard import Switchboard
+from ovsnet.controller.trust.office import Office
 from ovsnet.model import IPNetwork, parse_network
 
 
@@ -135,6 +138,26 @@ def explain(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     help="Where nodes' agents report which flows are in effect.",
 )
 @click.option(
+    "--plain",
+    is_flag=True,
+    help="Speak plain TCP with switches and plain HTTP with agents, and believe whoever connects. "
+    "Without it both must show their node's certificate.",
+)
+@click.option(
+    "--namespace",
+    default="ovsnet-system",
+    show_default=True,
+    help="Where the agents' service account is, and the Secret and ConfigMap with the certificate "
+    "authorities.",
+)
+@click.option(
+    "--certificate-hours",
+    type=click.FloatRange(min=0.01, max=168),
+    default=24,
+    show_default=True,
+    help="How long a node's certificate is valid. Agents get new ones in good time.",
+)
+@click.option(
     "--generation",
     type=click.IntRange(min=0),
     default=0,
@@ -183,6 +206,9 @@ def main(
     listen: tuple[tuple[str, int], ...],
     http: tuple[str, int],
     agents_at: tuple[str, int],
+    plain: bool,
+    namespace: str,
+    certificate_hours: float,
     generation: int,
     audit: float,
     counters: float,
@@ -204,6 +230,8 @@ def main(
     complainer = Complainer(brain, recorder.record, time.monotonic)
     loop = Loop(brain, time.monotonic, observer, complainer, FirstLoad(lambda: loop.depth))
     agents = Agents(brain, loop)
+    life = timedelta(hours=certificate_hours)
+    office = None if plain else Office(connection, namespace, life)
     watches = [Watch(connection, kind, loop.heard, reached=loop.heard) for kind in KINDS]
     refresh = Refresher(watches)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -211,8 +239,9 @@ def main(
     try:
         with (
             observer.serve(http, loop, agents.questions.connections, refresh),
-            AgentsServer(agents_at, agents) as agents_server,
-            OpenFlowServer(listen, loop.seen) as server,
+            office or nullcontext(),
+            AgentsServer(agents_at, agents, office) as agents_server,
+            OpenFlowServer(listen, loop.seen, office.switches if office else None) as server,
         ):
             recorder.start()
             for watch in watches:
@@ -222,6 +251,7 @@ def main(
                 listen=server.addresses,
                 http=http,
                 agents=agents_server.address,
+                security="none" if plain else "TLS",
                 generation=generation,
             )
             loop.run(server)

@@ -13,6 +13,7 @@ address it speaks from, and about no other. For its certificate it comes without
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -27,7 +28,7 @@ from ovsnet.controller.listener import JSON, Handler, Listener, errors, refusal
 from ovsnet.controller.live import Questions, read_told
 from ovsnet.controller.loop import Question
 from ovsnet.controller.reports import Settled, Speaker, read_settled
-from ovsnet.controller.trust.door import Tls, certificate_of
+from ovsnet.controller.trust.door import certificate_of
 from ovsnet.controller.trust.issuer import RefusedError
 from ovsnet.controller.trust.peers import peer_of
 
@@ -45,14 +46,17 @@ _MOST_AT_ONCE = 8
 _MOST_REQUEST_OCTETS = 1 << 16
 
 Issue = Callable[[bytes], bytes]
-"""Answers a request for a certificate; may take its time, and raise RefusedError."""
+"""As `Security.issue`."""
 
 
-class Security(msgspec.Struct, frozen=True):
-    """What HTTPS is served with, and who gives agents their certificates."""
+class Security(Protocol):
+    """What HTTPS is served with, and who gives agents their certificates; `trust.office` does."""
 
-    tls: Tls
-    issue: Issue
+    def agents(self) -> ssl.SSLContext | None:
+        """TLS for a new connection; None while there is nothing yet."""
+
+    def issue(self, body: bytes) -> bytes:
+        """Answer a request for a certificate; may take its time, and raise RefusedError."""
 
 
 class LoopThread(Protocol):
@@ -111,7 +115,7 @@ class AgentsServer(Listener):
             OSError: the address is taken, or not one of ours.
         """
         issue = security.issue if security else None
-        tls = security.tls if security else None
+        tls = security.agents if security else None
         super().__init__(address, lambda: application(agents, issue=issue), "agents", tls)
 
 

@@ -35,7 +35,7 @@ def lone_controller(server: ApiServer, log: Path) -> Iterator[str]:
             [
                 *(sys.executable, "-m", "ovsnet.controller"),
                 *("--kubeconfig", str(server.kubeconfig)),
-                *("--listen", "127.0.0.1:0", "--agents", "127.0.0.1:0"),
+                *("--plain", "--listen", "127.0.0.1:0", "--agents", "127.0.0.1:0"),
                 *("--http", f"127.0.0.1:{port}"),
             ],
             stdout=written,

@@ -83,25 +83,12 @@ class Keyring:
         self._held: Held | None = None
         self._reason = ""
         self._stopping = threading.Event()
-        self._changed: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._run, name="keyring", daemon=True)
 
     @property
     def held(self) -> Held | None:
         """What is in force; None until the API has told, or taken, the authorities."""
         return self._held
-
-    def switches(self) -> ssl.SSLContext | None:
-        """TLS for switches that connect now, if there is any yet."""
-        return self._held.switches if self._held else None
-
-    def agents(self) -> ssl.SSLContext | None:
-        """TLS for agents that connect now, if there is any yet."""
-        return self._held.agents if self._held else None
-
-    def on_change(self, call: Callable[[], None]) -> None:
-        """Have this called, in the keyring's thread, whenever something else is in force."""
-        self._changed.append(call)
 
     def start(self) -> None:
         """Begin."""
@@ -145,8 +132,6 @@ class Keyring:
             signing=authorities.signing.certificate.subject.rfc4514_string(),
             trusted=len(authorities.trusted),
         )
-        for call in self._changed:
-            call()
 
     def _agreed(self, now: datetime) -> Authorities:
         """The authorities that the Secret has once everything is done that is due."""

@@ -174,6 +174,7 @@ def _controller(layout: Layout, hosts: plan.Plan) -> Spec:
             *("--listen", f"{hosts.control.ipv4}:{OPENFLOW_PORT}"),
             *("--http", f"127.0.0.1:{state.CONTROLLER_HTTP_PORT}"),
             *("--agents", f"{hosts.control.ipv4}:{AGENTS_PORT}"),
+            "--plain",
             *(word for cidr in plan.SERVICE_CIDRS for word in ("--services", cidr)),
         ),
         netns=str(layout.netns(CONTROL)),
