@@ -92,7 +92,9 @@ class Agent:
         endpoints = Endpoints(edges, self._teardown)
         housekeeping = Housekeeping(edges, endpoints, self._teardown)
         tables = {table.value: table.text for table in names.Table}
-        self._keeper = Keeper(config, source, self._database, node, housekeeping, tables)
+        self._keeper = Keeper(
+            config, source, self._database, node, housekeeping, tables, checkpoint
+        )
         plugin = Plugin(endpoints, self._teardown, Checker(edges))
         self._server = Server(Path(config.socket), plugin.answer)
         rundir, urls = Path(config.ovs_rundir), config.agents_urls

@@ -15,6 +15,7 @@ from ovsnet import names
 from ovsnet.cni.ranges import NodeRanges
 
 _LAST_PORT = 65535
+_LONGEST_DEVICE = 15
 
 
 class ConfigError(Exception):
@@ -79,6 +80,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     underlay: Annotated[
         str, _option("Device that carries the overlay; empty: that of the default route.")
     ] = ""
+    underlay_bridge: Annotated[
+        str,
+        _option(
+            "Bridge to make of the underlay device, as in br-phy, which the userspace datapath"
+            " needs for the overlay; empty: none."
+        ),
+    ] = ""
     mtu: Annotated[
         int, msgspec.Meta(ge=0, le=65535, description="MTU of pods; 0: found from the underlay.")
     ] = 0
@@ -134,6 +142,17 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise ValueError(
                 f"node_ports: {self.node_ports!r} holds tunnel_port {self.tunnel_port}, which must"
                 " stay the overlay's"
+            )
+        if self.underlay_bridge and self.datapath == "system":
+            raise ValueError("underlay_bridge: only the userspace datapath needs one")
+        if len(self.underlay_bridge.encode()) > _LONGEST_DEVICE or self.underlay_bridge in {
+            self.bridge,
+            self.underlay,
+            *names.RESERVED_PORTS,
+        }:
+            raise ValueError(
+                f"underlay_bridge: {self.underlay_bridge!r}; expected a name of its own of at most"
+                f" {_LONGEST_DEVICE} characters"
             )
         for target in self.controllers:
             if target.split(":", 1)[0] not in {"tcp", "ssl", "unix"}:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ovsnet import logs, names
 from ovsnet.cni import bridge, datapath, gateway, install, underlay
 from ovsnet.cni.bridge import Bridge, Tunnel
+from ovsnet.cni.bridging import Bridging
 from ovsnet.cni.conf import VERSIONS
 from ovsnet.cni.config import Config
 from ovsnet.cni.gateway import Gateway, RouteTaken
@@ -51,6 +52,7 @@ class Keeper:
         node: Node,
         housekeeping: Housekeeping,
         tables: Mapping[int, str],
+        checkpoint: Callable[[str], None],
     ) -> None:
         self._config = config
         self._source = source
@@ -60,6 +62,7 @@ class Keeper:
         self._tables = tables
         self._filter = Installer()
         self._health = Health()
+        self._bridging = Bridging(config.underlay_bridge, config.underlay, database, checkpoint)
         self._choice: datapath.Choice | None = None
         self._warned: set[str] = set()
         self._spoken: dict[Path, tuple[int, list[str]]] = {}
@@ -111,6 +114,8 @@ class Keeper:
             Waiting: something outside must come first.
         """
         self._install_plugin()
+        with Netlink() as netlink:
+            self._bridging.guard(netlink)
         ranges = self._source.ranges()
         if ranges is None:
             raise Waiting(
@@ -140,6 +145,7 @@ class Keeper:
         with Netlink() as netlink:
             network = Network(ranges, self._mtu(netlink, ranges), userspace)
             self._bridge(network)
+            self._bridging.ensure(netlink, userspace=userspace)
             services = config.service_ranges
             wanted = Gateway(ranges.gateway, config.cluster, services, network.mtu)
             self._unsettled = self._gateway(netlink, wanted)
@@ -160,7 +166,7 @@ class Keeper:
         config = self._config
         if config.mtu:
             return config.mtu
-        link, has_ipv4 = underlay.find(netlink, config.underlay)
+        link, has_ipv4 = underlay.find(netlink, self._bridging.device(netlink))
         return underlay.pod_mtu(
             link.mtu,
             over_ipv4=has_ipv4,

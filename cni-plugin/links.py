@@ -37,6 +37,7 @@ _NEWNEIGH, _GETNEIGH = 28, 30
 
 _IFF_UP = 0x1
 _IFF_NOARP = 0x80
+_IFF_LOWER_UP = 0x10000
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 1, 3, 4, 18
 _IFLA_AF_SPEC, _IFLA_GROUP, _IFLA_NET_NS_FD = 26, 27, 28
 _IFLA_INET6_ADDR_GEN_MODE = 8
@@ -221,6 +222,8 @@ class Link:
     mtu: int
     up: bool
     kind: str
+    carrier: bool = True
+    """Something is at the other end; of a tap, the program whose it is."""
 
 
 def links(netlink: Netlink) -> Iterator[Link]:
@@ -236,6 +239,7 @@ def links(netlink: Netlink) -> Iterator[Link]:
             int.from_bytes(a.get(_IFLA_MTU, b""), "little"),
             bool(flags & _IFF_UP),
             info.get(_INFO_KIND, b"").rstrip(b"\0").decode(),
+            bool(flags & _IFF_LOWER_UP),
         )
 
 

@@ -27,19 +27,24 @@ class Installer:
         """
         if self._installed is not None and self._installed == (wanted, _list()):
             return False
-        _nft(["-f", "-"], wanted.script())
+        run(["-f", "-"], wanted.script())
         self._installed = wanted, _list()
         return True
 
 
 def _list() -> str:
     try:
-        return _nft(["list", "table", "inet", TABLE], "")
+        return run(["list", "table", "inet", TABLE], "")
     except PacketFilterError:
         return ""
 
 
-def _nft(arguments: list[str], stdin: str) -> str:
+def run(arguments: list[str], stdin: str) -> str:
+    """Run nft; returns what it prints.
+
+    Raises:
+        PacketFilterError: it is missing or refuses.
+    """
     try:
         done = subprocess.run(
             ["nft", *arguments], input=stdin, capture_output=True, text=True, check=False
