@@ -7,17 +7,20 @@ whose pods have a network is not done here: that is what is tested.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from ovsnet.sandbox import fabric, netns, plan, process, state, teardown
+from ovsnet.sandbox import fabric, plan, process, state, teardown
 from ovsnet.sandbox.controlplane import credentials, start
 from ovsnet.sandbox.controlplane.options import Options, Outlet, admin_kubeconfig
 from ovsnet.sandbox.layout import CONTROL, Layout, layout
@@ -122,6 +125,14 @@ def up(report: Report, instance: Layout = INSTANCE, nodes: int = NODES) -> Clust
     return cluster
 
 
+def attach(report: Report, instance: Layout = INSTANCE, nodes: int = NODES) -> Cluster | None:
+    """The cluster that runs, None if there is none."""
+    cluster = Cluster(instance, plan.plan(nodes), stock(report), roots.node(report))
+    found = process.records(instance) if instance.processes.exists() else {}
+    running = found and all(map(process.alive, found.values())) and cluster.kubeconfig.exists()
+    return cluster if running else None
+
+
 def down(instance: Layout = INSTANCE) -> None:
     """Take it away completely, whatever state it is in."""
     with state.lock(instance):
@@ -134,8 +145,8 @@ def _clear(instance: Layout) -> None:
 
 
 def _remove(instance: Layout) -> None:
-    _clear(instance)
     teardown.remove(instance)
+    machine.remove_cgroups(instance)
 
 
 def _start(cluster: Cluster, report: Report) -> None:
@@ -147,8 +158,11 @@ def _start(cluster: Cluster, report: Report) -> None:
     for host in cluster.hosts.nodes:
         connect(cluster, host)
         install(cluster, host)
-        switch_on(cluster, cluster.machine(host.name))
-    _until(lambda: _registered(cluster) == len(cluster.machines), "the nodes to register", cluster)
+    with ThreadPoolExecutor(len(cluster.machines)) as pool:
+        for _ in pool.map(partial(switch_on, cluster), cluster.machines):
+            pass
+    wait_until(cluster, lambda: all(_ranges(cluster).values()), "the nodes to register")
+    _lead_to_pods(cluster)
 
 
 def _start_control_plane(cluster: Cluster) -> None:
@@ -166,7 +180,7 @@ def _start_control_plane(cluster: Cluster) -> None:
         kubeconfigs=(Outlet(str(cluster.layout.kubeconfig), cluster.api_server),),
     )
     process.start(cluster.layout, Spec(_CONTROL_PLANE, start.command(start.write(options))))
-    _until(cluster.kubeconfig.exists, "the control plane to answer", cluster)
+    wait_until(cluster, cluster.kubeconfig.exists, "the control plane to answer")
 
 
 def connect(cluster: Cluster, host: plan.Host) -> None:
@@ -191,8 +205,7 @@ def switch_on(cluster: Cluster, made: Machine) -> None:
     """Boot a machine and start what makes it a node."""
     machine.boot(made, cluster.lower, cluster.stock.kubernetes, str(uuid.uuid4()))
     machine.start(made, "containerd", kubelet.containerd())
-    socket = made.name, kubelet.CONTAINERD_SOCKET
-    _until(lambda: _answers(made), f"containerd of {socket[0]} to answer", cluster)
+    wait_until(cluster, lambda: _answers(made), f"containerd of {made.name} to answer")
     for archive in cluster.stock.archives:
         load(made, archive)
     host = next(each for each in cluster.hosts.nodes if each.name == made.name)
@@ -209,37 +222,64 @@ def load(made: Machine, archive: Path) -> None:
     command = ["ctr", "--namespace=k8s.io", "images", "import", "--all-platforms", "-"]
     with archive.open("rb") as content:
         done = subprocess.run(
-            machine.inside(made, command), stdin=content, capture_output=True, text=True, check=False
+            machine.inside(made, command),
+            stdin=content,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     if done.returncode:
         raise machine.MachineError(f"{made.name}: {archive.name}: {done.stderr.strip()}")
 
 
 def _answers(made: Machine) -> bool:
-    return (
-        subprocess.run(
-            machine.inside(made, ["ctr", "version"]), capture_output=True, check=False
-        ).returncode
-        == 0
+    command = machine.inside(made, ["ctr", "version"])
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _ranges(cluster: Cluster) -> dict[str, tuple[str, ...]]:
+    """The podCIDRs of each node; none of one that has not registered."""
+    nodes = {host.name: () for host in cluster.hosts.nodes}
+    found = json.loads(cluster.kubectl("get", "nodes", "--output=json"))["items"]
+    return nodes | {
+        node["metadata"]["name"]: tuple(node["spec"].get("podCIDRs", ())) for node in found
+    }
+
+
+def _lead_to_pods(cluster: Cluster) -> None:
+    """Give the control plane, which is no node, a route to each node's pods, as clouds do.
+
+    The API server connects to pods itself: for its proxy, and for webhooks.
+    """
+    ranges = _ranges(cluster)
+    fabric.ip_batch(
+        cluster.control,
+        [
+            f"route replace {cidr} via {host.ipv6 if ':' in cidr else host.ipv4}"
+            for host in cluster.hosts.nodes
+            for cidr in ranges[host.name]
+        ],
     )
 
 
-def _registered(cluster: Cluster) -> int:
-    return len(cluster.kubectl("get", "nodes", "--output=name").split())
+def wait_until(
+    cluster: Cluster,
+    condition: Callable[[], bool],
+    what: str,
+    seconds: float = _READY_SECONDS,
+    now: Callable[[], object] = lambda: "",
+) -> None:
+    """Wait for something; `now` tells how things stand if that is in vain.
 
-
-def _until(condition: Callable[[], bool], what: str, cluster: Cluster) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
+    Raises:
+        ClusterError: it does not come, or one of the cluster's processes has ended.
+    """
+    deadline = time.monotonic() + seconds
     while not condition():
         for name, record in process.records(cluster.layout).items():
             if not process.alive(record):
                 said = process.log_path(cluster.layout, name).read_text(errors="replace")
                 raise ClusterError(f"{name} has ended: {said.strip()[-2000:]}")
         if time.monotonic() > deadline:
-            raise ClusterError(f"waited {_READY_SECONDS:g} s in vain for {what}")
-        time.sleep(0.1)
-
-
-def outside(cluster: Cluster, work: Callable[[], None]) -> None:
-    """Do something in the control plane's network namespace."""
-    netns.within(cluster.control, work)
+            raise ClusterError(f"waited {seconds:g} s in vain for {what}; {now()}")
+        time.sleep(0.2)

@@ -24,7 +24,7 @@ _OWN = ("upper", "work", "root", "containerd", "kubelet", "boot")
 _CGROUPS = Path("/sys/fs/cgroup")
 
 # Runs as process 1 of the machine's own process ids. It still sees the outer /proc, which tells its
-# pid there. Shared mounts are what kubelet asks for of a host. Its loop reaps whoever is left to it.
+# pid there. Shared mounts are what kubelet asks for of a host. Its loop reaps what is left to it.
 _BOOT = """
 set -e
 read -r pid rest < /proc/self/stat
