@@ -16,10 +16,12 @@ from ovsnet.cni import config as options
 from ovsnet.cni import revalidation, servedudp, tracked
 from ovsnet.cni.check import Checker
 from ovsnet.cni.config import Config, ConfigError
+from ovsnet.cni.credentials import Files
 from ovsnet.cni.edges import Edges, no_checkpoint
 from ovsnet.cni.endpoint import Endpoints
 from ovsnet.cni.exchange import Exchange
 from ovsnet.cni.housekeeping import Housekeeping
+from ovsnet.cni.identity import Identity, installer
 from ovsnet.cni.keeper import Keeper
 from ovsnet.cni.leads import LeadWatch
 from ovsnet.cni.moving import Moving
@@ -61,6 +63,27 @@ def source_of(config: Config) -> NodeSource:
     return WatchedSource(config.node_name, Path(config.state_dir) / "ranges", watch)
 
 
+def identity_of(config: Config, database: Database) -> Identity | None:
+    """What keeps the node's certificate; None if no controller wants one.
+
+    Raises:
+        CredentialsError: the API server's address or credentials are missing.
+    """
+    if not config.secure:
+        return None
+    kubeconfig = Path(config.kubeconfig) if config.kubeconfig else None
+    connection = api.connect(kubeconfig, config.apiserver)
+    namespace, _, name = config.authority.partition("/")
+    return Identity(
+        config.node_name,
+        Files(Path(config.state_dir) / "tls"),
+        Path(config.token),
+        lambda: [url for url in config.agents_urls if url.startswith("https:")],
+        lambda heard: api.watch_config_map(connection, namespace, name, heard),
+        installer(database),
+    )
+
+
 class Agent:
     """All parts of the agent, from `start` to `stop`.
 
@@ -97,11 +120,13 @@ class Agent:
         )
         plugin = Plugin(endpoints, self._teardown, Checker(edges))
         self._server = Server(Path(config.socket), plugin.answer)
+        self._identity = identity_of(config, self._database)
+        tls = self._identity.context if self._identity else None
         rundir, urls = Path(config.ovs_rundir), config.agents_urls
         name = config.node_name
-        self._reporters = [Reporter(name, url, Exchange(url)) for url in urls]
+        self._reporters = [Reporter(name, url, Exchange(url, tls=tls)) for url in urls]
         self._respondents = [
-            Respondent(name, url, Exchange(url, PATIENCE), lambda: tracked.connections(rundir))
+            Respondent(name, url, Exchange(url, PATIENCE, tls), lambda: tracked.connections(rundir))
             for url in urls
         ]
         management = rundir / f"{config.bridge}.mgmt"
@@ -121,6 +146,8 @@ class Agent:
         """Answer calls and keep the node in shape, in threads of their own."""
         self._server.start()
         self._keeper.start()
+        if self._identity is not None:
+            self._identity.start()
         for reporter in self._reporters:
             reporter.start()
         for respondent in self._respondents:
@@ -138,6 +165,8 @@ class Agent:
         for respondent in self._respondents:
             respondent.stop()
         self._keeper.stop()
+        if self._identity is not None:
+            self._identity.stop()
         self._teardown.stop()
         self._closer.stop()
         self._database.close()

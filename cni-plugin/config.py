@@ -60,12 +60,23 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         _option("First and last port of node ports, which go to the switch; `none`: none do."),
     ] = f"{names.NODE_PORTS[0]}-{names.NODE_PORTS[1]}"
     controllers: Annotated[
-        tuple[str, ...], _option("Targets of the controllers, as in tcp:192.0.2.1:6653.")
+        tuple[str, ...],
+        _option("Targets of the controllers, as in ssl:192.0.2.1:6653; tcp: is plain text."),
     ] = ("tcp:127.0.0.1:6653",)
     agents_urls: Annotated[
         tuple[str, ...],
-        _option("Where the controllers listen for agents, as in http://192.0.2.1:9096."),
+        _option(
+            "Where the controllers listen for agents, as in https://192.0.2.1:9096; http: is plain"
+            " text."
+        ),
     ] = ("http://127.0.0.1:9096",)
+    authority: Annotated[
+        str, _option("Namespace and name of the ConfigMap that says which controllers to trust.")
+    ] = f"ovsnet-system/{names.AUTHORITY}"
+    token: Annotated[
+        str,
+        _option("File with the token by which controllers know this node when it first comes."),
+    ] = "/var/run/secrets/ovsnet/token"
     ovsdb: Annotated[str, _option("Socket of Open vSwitch's database.")] = (
         "/var/run/openvswitch/db.sock"
     )
@@ -145,11 +156,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             )
         if self.underlay_bridge and self.datapath == "system":
             raise ValueError("underlay_bridge: only the userspace datapath needs one")
-        if len(self.underlay_bridge.encode()) > _LONGEST_DEVICE or self.underlay_bridge in {
-            self.bridge,
-            self.underlay,
-            *names.RESERVED_PORTS,
-        }:
+        others = {self.bridge, self.underlay, *names.RESERVED_PORTS} - {""}
+        if len(self.underlay_bridge.encode()) > _LONGEST_DEVICE or self.underlay_bridge in others:
             raise ValueError(
                 f"underlay_bridge: {self.underlay_bridge!r}; expected a name of its own of at most"
                 f" {_LONGEST_DEVICE} characters"
@@ -159,15 +167,28 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 raise ValueError(f"controllers: {target!r}; expected tcp:ADDRESS:PORT or the like")
         for url in self.agents_urls:
             split = urlsplit(url)
-            wrong = split.scheme != "http" or not split.hostname or split.query or split.fragment
+            http = split.scheme in {"http", "https"}
+            wrong = not http or not split.hostname or split.query or split.fragment
             # Asked for its port, it says itself what is wrong with it.
             if wrong or split.port == 0:
-                raise ValueError(f"agents_urls: {url!r}; expected http://ADDRESS:PORT")
+                raise ValueError(f"agents_urls: {url!r}; expected https://ADDRESS:PORT")
+        namespace, _, name = self.authority.partition("/")
+        if not namespace or not name or "/" in name:
+            raise ValueError(f"authority: {self.authority!r}; expected NAMESPACE/NAME")
+        if self.secure and not any(map(_is_https, self.agents_urls)):
+            raise ValueError("agents_urls: with ssl: controllers one of them must be https:")
 
     @property
     def node_name(self) -> str:
         """The node's name; the host's where none is configured."""
         return self.node or os.uname().nodename
+
+    @property
+    def secure(self) -> bool:
+        """Whether the node needs a certificate: some controller is spoken with over TLS."""
+        return any(t.startswith("ssl:") for t in self.controllers) or any(
+            map(_is_https, self.agents_urls)
+        )
 
     @property
     def cluster(self) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -200,6 +221,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def patience(self) -> float:
         """Seconds that the plugin waits for the agent: longer than an ADD and its undo take."""
         return self.deadline + 15.0
+
+
+def _is_https(url: str) -> bool:
+    return url.startswith("https:")
 
 
 def networks(texts: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -8,6 +8,7 @@ Each watch tells its consumer of one kind of objects (`events`), as values of `o
 """
 
 from ovsnet.api.asking import NoAnswerError
+from ovsnet.api.configmap import watch_config_map
 from ovsnet.api.connection import Connection, CredentialsError, connect
 from ovsnet.api.endpointslice import ENDPOINT_SLICE
 from ovsnet.api.events import Changed, Deleted, Event, Fresh, Reached, Stale, Synced
@@ -61,5 +62,6 @@ __all__ = [
     "TokenDesk",
     "Watch",
     "connect",
+    "watch_config_map",
     "watch_node",
 ]
