@@ -37,14 +37,10 @@ def api_server_flags(options: Options, etcd_url: str) -> Flags:
     root = options.root
     kubelet_client = credentials.kubelet_client_file(root)
     server = credentials.server_file(root)
-    # Without an advertised address it would take one of the machine's for the whole cluster's.
-    advertise = (
-        {"advertise-address": options.advertise}
-        if options.advertise
-        else {"endpoint-reconciler-type": "none"}
-    )
     return {
-        **advertise,
+        # Without one it would take one of the machine's own, or not start where there is none.
+        "advertise-address": options.advertise or options.host,
+        "endpoint-reconciler-type": "" if options.advertise else "none",
         "etcd-servers": etcd_url,
         "bind-address": options.bind,
         "secure-port": str(options.port),
