@@ -192,8 +192,12 @@ class Moving:
         """
         with self._open_flows() as flows, self._open_tracker() as tracker:
             agenda = Agenda()
-            while not self._stopping.is_set():
+            while True:
+                # Before the question: a ring by which `stop` ends the wait must not be hushed
+                # between the two.
                 self._bell.hush()
+                if self._stopping.is_set():
+                    return
                 flows.catch_up()
                 due = self._due(agenda, flows.leads)
                 now = self._clock()

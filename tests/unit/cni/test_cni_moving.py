@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from ovsnet.cni.control import ControlError
 from ovsnet.cni.flowupdates import Kind, WatchError, updates
 from ovsnet.cni.leads import Leads
-from ovsnet.cni.moving import Agenda, Moving
+from ovsnet.cni.moving import Agenda, Bell, Moving
 from ovsnet.cni.servedudp import ServedUdp, deletion
 from ovsnet.cni.stampwatch import Stamp
 from ovsnet.flows import service
@@ -443,6 +443,37 @@ def test_it_ends_while_it_waits_for_the_switch() -> None:
     runs.moving.start()
     assert waiting.wait(20)
     runs.moving.stop()
+
+
+def test_it_ends_though_the_ring_for_its_end_is_hushed(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = Switch()
+    waited = []
+
+    def wait(seconds: float | None, bell: int) -> None:
+        waited.append(select.select([bell], [], [], 1)[0])
+
+    silent.wait = wait  # type: ignore[method-assign]
+    runs = Runs(silent)
+    stopper = threading.Thread(target=runs.moving.stop)
+    rung = threading.Event()
+    ring, hush = Bell.ring, Bell.hush
+
+    def heard(bell: Bell) -> None:
+        ring(bell)
+        rung.set()
+
+    def late(bell: Bell) -> None:
+        if stopper.ident is None:
+            stopper.start()
+            assert rung.wait(20)
+        hush(bell)
+
+    monkeypatch.setattr(Bell, "ring", heard)
+    monkeypatch.setattr(Bell, "hush", late)
+    runs.moving.start()
+    assert rung.wait(20)
+    stopper.join()
+    assert waited == []
 
 
 @given(seed=st.integers(0, 1 << 32))
