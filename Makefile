@@ -32,6 +32,10 @@ integration: install ## Run the integration tests (root; real Open vSwitch in ne
 		echo "once more, alone: what failed beside others"; \
 		$(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none tests/integration; }
 
+.PHONY: integration-real
+integration-real: install ## Run the integration tests on a real API server (root; needs Go)
+	$(BIN)/python -m tests.conformance.integration
+
 .PHONY: bench
 bench: install ## Measure the hot paths against their baselines
 	$(BIN)/python -m tests.bench
