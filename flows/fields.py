@@ -100,8 +100,6 @@ class Field(IntEnum):
     ND_TARGET = "nd_target", 128, Form.IPV6
     ND_SLL = "nd_sll", 48, Form.MAC
     ND_TLL = "nd_tll", 48, Form.MAC
-    ND_RESERVED = "nd_reserved", 32, Form.HEX
-    ND_OPTIONS_TYPE = "nd_options_type", 8, Form.DECIMAL
 
     @property
     def full(self) -> int:

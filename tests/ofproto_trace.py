@@ -23,8 +23,8 @@ _NOT_OURS = {
     *("tun_gbp_flags", "tun_tos", "tun_ttl", "tun_erspan_ver", "gtpu_flags", "gtpu_msgtype"),
     *("tun_flags", "pkt_mark", "skb_priority", "metadata", "nd_reserved", "nd_options_type"),
 }
-UNSEEN = frozenset({F.TUN_ID, F.ND_RESERVED, F.ND_OPTIONS_TYPE})
-"""Fields that a trace does not print; the datapath actions show them."""
+UNSEEN = frozenset({F.TUN_ID})
+"""A field that a trace does not print; the datapath actions show it."""
 
 _TERM = re.compile(r"[^,(]+(?:\([^)]*\))?")
 
@@ -114,7 +114,6 @@ _KEYS = {
         "tha": F.ARP_THA,
     },
     "nd": {"target": F.ND_TARGET, "sll": F.ND_SLL, "tll": F.ND_TLL},
-    "nd_ext": {"nd_reserved": F.ND_RESERVED, "nd_options_type": F.ND_OPTIONS_TYPE},
 }
 _CALL = re.compile(r"(\w+)\((.*)\)")
 _VNI = re.compile(r"vxlan\(flags=\w+,vni=(\w+)\)")

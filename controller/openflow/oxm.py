@@ -18,7 +18,6 @@ from ovsnet.flows.flow import Match, Term
 _BASIC: Final = 0x8000
 _NXM_0: Final = 0x0000
 _NXM_1: Final = 0x0001
-_ERICSSON: Final = 0x1000
 
 _REGISTERS: Final = [f for f in Field if f <= Field.REG9]
 _NUMBERS: Final[dict[Field, tuple[int, int]]] = {
@@ -71,8 +70,6 @@ _NUMBERS: Final[dict[Field, tuple[int, int]]] = {
     Field.ND_TARGET: (_BASIC, 31),
     Field.ND_SLL: (_BASIC, 32),
     Field.ND_TLL: (_BASIC, 33),
-    Field.ND_RESERVED: (_ERICSSON, 1),
-    Field.ND_OPTIONS_TYPE: (_ERICSSON, 2),
 }
 
 _HEADER: Final = struct.Struct("!HBB")

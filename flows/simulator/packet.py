@@ -155,7 +155,6 @@ class _Needs(msgspec.Struct, frozen=True):
 
 
 _ANY_IP = (EthType.IPV4, EthType.IPV6)
-_ND = (135, 136)
 _CT_TUPLE = frozenset(
     {
         *(F.CT_NW_SRC, F.CT_NW_DST, F.CT_IPV6_SRC, F.CT_IPV6_DST),
@@ -177,10 +176,7 @@ _NEEDS = {
     **dict.fromkeys(
         (F.ARP_OP, F.ARP_SPA, F.ARP_TPA, F.ARP_SHA, F.ARP_THA), _Needs((EthType.ARP, 0x8035))
     ),
-    **dict.fromkeys(
-        (F.ND_TARGET, F.ND_RESERVED, F.ND_OPTIONS_TYPE),
-        _Needs((EthType.IPV6,), IpProto.ICMPV6, _ND),
-    ),
+    F.ND_TARGET: _Needs((EthType.IPV6,), IpProto.ICMPV6, (135, 136)),
     F.ND_SLL: _Needs((EthType.IPV6,), IpProto.ICMPV6, (135,)),
     F.ND_TLL: _Needs((EthType.IPV6,), IpProto.ICMPV6, (136,)),
 }
@@ -269,21 +265,11 @@ def arp(
 
 def solicitation(source: str, destination: str, target: str, link_layer: str) -> Packet:
     """A neighbour solicitation with the sender's link-layer address (RFC 4861, section 4.3)."""
-    body = {F.ND_TARGET: int(ip_address(target)), F.ND_SLL: mac(link_layer), F.ND_OPTIONS_TYPE: 1}
+    body = {F.ND_TARGET: int(ip_address(target)), F.ND_SLL: mac(link_layer)}
     return icmp(source, destination, 135, ttl=255).replace(body)
 
 
-def advertisement(
-    source: str, destination: str, target: str, link_layer: str, *, flags: int = 0x60000000
-) -> Packet:
-    """A neighbour advertisement with the target's link-layer address (RFC 4861, section 4.4).
-
-    `flags` are the router, solicited and override bits with the reserved ones, 32 bits in all.
-    """
-    body = {
-        F.ND_TARGET: int(ip_address(target)),
-        F.ND_TLL: mac(link_layer),
-        F.ND_OPTIONS_TYPE: 2,
-        F.ND_RESERVED: flags,
-    }
+def advertisement(source: str, destination: str, target: str, link_layer: str) -> Packet:
+    """A neighbour advertisement with the target's link-layer address (RFC 4861, section 4.4)."""
+    body = {F.ND_TARGET: int(ip_address(target)), F.ND_TLL: mac(link_layer)}
     return icmp(source, destination, 136, ttl=255).replace(body)

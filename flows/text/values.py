@@ -67,7 +67,7 @@ def print_value(field: Field, value: int, mask: int | None, ports: PortNames) ->
             return _print_address(field.bits, value, mask)
         case Form.PORT:
             return print_port(value, ports)
-    decimal = field.form is Form.DECIMAL or field is Field.ND_RESERVED
+    decimal = field.form is Form.DECIMAL
     return _masked(str(value) if decimal or value == 0 else f"{value:#x}", mask)
 
 

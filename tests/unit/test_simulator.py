@@ -222,13 +222,13 @@ class TestWay:
 
     def test_a_neighbour_solicitation_becomes_its_answer(self):
         text = """
-            table=0,icmp6,icmp_type=135,icmp_code=0 actions=set_field:0a:58:00:00:00:09->nd_tll,set_field:136->icmpv6_type,set_field:2->nd_options_type,resubmit(,1)
+            table=0,icmp6,icmp_type=135,icmp_code=0 actions=set_field:0a:58:00:00:00:09->nd_tll,set_field:136->icmpv6_type,resubmit(,1)
             table=1,icmp6,icmp_type=136,icmp_code=0 actions=set_field:0a:58:00:00:00:01->nd_tll,IN_PORT
         """  # noqa: E501
         asked = solicitation("fd00::2", "ff02::1:ff00:1", "fd00::1", "0a:58:00:00:00:02")
         out = switch(text).trace(asked.on(3)).deliveries[0]
-        wanted = advertisement("fd00::2", "ff02::1:ff00:1", "fd00::1", "0a:58:00:00:00:01", flags=0)
-        for field in (F.ICMPV6_TYPE, F.ND_TARGET, F.ND_TLL, F.ND_OPTIONS_TYPE):
+        wanted = advertisement("fd00::2", "ff02::1:ff00:1", "fd00::1", "0a:58:00:00:00:01")
+        for field in (F.ICMPV6_TYPE, F.ND_TARGET, F.ND_TLL):
             assert out.packet[field] == wanted[field]
         assert out.port == 3
 
