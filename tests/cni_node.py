@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import datapath
+
 from ovsnet import names
 from ovsnet.cni.ranges import NodeRanges
 from ovsnet.sandbox.openvswitch import OpenVSwitch, inside, network_namespace
@@ -210,7 +212,7 @@ class TestNode:
             "controllers": ["tcp:127.0.0.1:6653"],
             "ovsdb": str(self.directory / "ovs" / "db.sock"),
             "ovs_rundir": str(self.directory / "ovs"),
-            "datapath": "netdev",
+            "datapath": datapath.TYPE,
             "mtu": 1450,
             "tunnel": False,
             "cni_conf_dir": str(self.conf_dir),

@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator
 
+import datapath
 from flow_strategies import GROUPS
 from ofproto_trace import UNDERLAY_COOKIE
 
@@ -96,7 +97,9 @@ class FlowSwitch:
     def add_underlay(self) -> None:
         """Give the tunnel a way: an underlay bridge with addresses, and two neighbours on it."""
         ovs = self.ovs
-        ovs.vsctl("add-br", UNDERLAY, "--", "set", "bridge", UNDERLAY, "datapath_type=netdev")
+        ovs.vsctl(
+            "add-br", UNDERLAY, "--", "set", "bridge", UNDERLAY, f"datapath_type={datapath.TYPE}"
+        )
         ovs.vsctl("set", "bridge", UNDERLAY, "fail_mode=secure")
         ovs.vsctl("add-port", UNDERLAY, "wire", "--", "set", "interface", "wire", "type=internal")
         ovs.ofctl("add-flow", UNDERLAY, f"cookie={UNDERLAY_COOKIE:#x},actions=output:wire")
@@ -127,7 +130,7 @@ def flow_switch(purpose: str) -> Iterator[FlowSwitch]:
     """A switch with the ports `PORTS` in a namespace of its own, gone afterwards."""
     with network_namespace(f"{purpose}-{os.getpid()}") as netns, OpenVSwitch(netns) as ovs:
         ovs.vsctl(
-            *("add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev"),
+            *("add-br", BRIDGE, "--", "set", "bridge", BRIDGE, f"datapath_type={datapath.TYPE}"),
             *("protocols=OpenFlow15", "fail_mode=secure", "other-config:disable-in-band=true"),
         )
         names = []

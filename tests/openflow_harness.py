@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Self, TypeVar
 
+import datapath
 from pyroute2 import netns as pyroute_netns
 
 from ovsnet.controller.notices import Admitted, Close, Outcome, Send
@@ -68,6 +70,7 @@ class Brain:
         port: int = 6653,
         generation: int = 1,
         timing: Timing = QUICK,
+        tls: Callable[[], ssl.SSLContext | None] | None = None,
     ) -> None:
         self.wanted = wanted
         self.nodes = set(wanted)
@@ -79,7 +82,7 @@ class Brain:
         self.board = Switchboard(generation, timing)
         self._news = threading.Condition()
         with inside(netns):
-            self.server = OpenFlowServer([("127.0.0.1", port)], self._events.put)
+            self.server = OpenFlowServer([("127.0.0.1", port)], self._events.put, tls)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -92,7 +95,11 @@ class Brain:
         self._thread.join(PATIENCE)
 
     def change(self, node: str, delta: Delta) -> None:
-        self._events.put(lambda: self.board.changed(node, delta, time.monotonic()))
+        self.call(lambda board: board.changed(node, delta, time.monotonic()))
+
+    def call(self, what: Callable[[Switchboard], list[Outcome]]) -> None:
+        """Have something done in the brain's thread."""
+        self._events.put(lambda: what(self.board))
 
     def wait(self, kind: type[Notice], which: Callable[[Notice], bool] = lambda _: True) -> Notice:
         """The first notice of this kind for which `which` holds, old or new."""
@@ -141,7 +148,7 @@ def add_bridge(
     """A bridge as the agent makes it."""
     switch.vsctl(
         *("add-br", bridge, "--"),
-        *("set", "Bridge", bridge, "datapath_type=netdev", "fail_mode=secure"),
+        *("set", "Bridge", bridge, f"datapath_type={datapath.TYPE}", "fail_mode=secure"),
         *("protocols=OpenFlow15", f"other-config:datapath-id={datapath_id(node):016x}"),
         *(f"other-config:dp-desc={node}", "other-config:disable-in-band=true", "--"),
         *("set-controller", bridge, controller, "--"),

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 
+import datapath
 import pytest
 from cni_node import Pod, TestNode
 
@@ -222,7 +223,8 @@ def test_the_bridge_is_as_it_must_be(node: TestNode) -> None:
     def get(*columns: str) -> list[str]:
         return node.ovs.vsctl("get", "Bridge", names.BRIDGE, *columns).split("\n")[:-1]
 
-    assert get("fail_mode", "protocols", "datapath_type") == ["secure", "[OpenFlow15]", "netdev"]
+    present = get("fail_mode", "protocols", "datapath_type")
+    assert present == ["secure", "[OpenFlow15]", datapath.TYPE]
     other = "other_config:"
     assert get(f"{other}datapath-id", f"{other}dp-desc", f"{other}disable-in-band") == [
         f'"{names.datapath_id("node-1"):016x}"',

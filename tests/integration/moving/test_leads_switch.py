@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
+import datapath
 import pytest
 
 from ovsnet import names
@@ -25,7 +26,8 @@ def ovs() -> Iterator[OpenVSwitch]:
         network_namespace(f"leads-{secrets.token_hex(4)}") as netns,
         OpenVSwitch(netns) as found,
     ):
-        bridge = ("set", "bridge", names.BRIDGE, "datapath_type=netdev", "protocols=OpenFlow15")
+        kind = f"datapath_type={datapath.TYPE}"
+        bridge = ("set", "bridge", names.BRIDGE, kind, "protocols=OpenFlow15")
         found.vsctl("add-br", names.BRIDGE, "--", *bridge, "fail_mode=secure")
         yield found
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from ipaddress import IPv4Address
 
+import datapath
 import frames
 import pytest
 from places import Place, PodPlace, wait_for
@@ -190,7 +191,8 @@ def test_a_switch_that_is_no_nodes_gets_no_flows(
     control = lab.control
     with OpenVSwitch(control.netns.name) as stranger:
         stranger.vsctl(
-            *("add-br", "br-int", "--", "set", "Bridge", "br-int", "datapath_type=netdev"),
+            *("add-br", "br-int", "--", "set", "Bridge", "br-int"),
+            f"datapath_type={datapath.TYPE}",
             *("fail_mode=secure", "protocols=OpenFlow15", f"other-config:dp-desc={name or 'x y'}"),
             f"other-config:datapath-id={number:016x}",
             *("--", "set-controller", "br-int", f"tcp:{control.ipv4}:6653"),

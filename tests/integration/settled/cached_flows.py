@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
+import datapath
 from stamped_bundles import StampedBundles
 
 from ovsnet.sandbox.netns import within
@@ -95,8 +96,8 @@ class Switch:
         """Make the bridge, its ports, and flows that look at every bit of the source port."""
         vsctl = self.ovs.vsctl
         vsctl(
-            *("add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev"),
-            *("protocols=OpenFlow15", "fail_mode=secure", "other_config:dp-sn=netdev"),
+            *("add-br", BRIDGE, "--", "set", "bridge", BRIDGE, f"datapath_type={datapath.TYPE}"),
+            *("protocols=OpenFlow15", "fail_mode=secure", f"other_config:dp-sn={datapath.TYPE}"),
             # Cached flows stay though nobody uses them, also where the machine is slow: they are
             # dropped when a round takes longer than half of max-revalidator.
             *("--", "set", "Open_vSwitch", ".", "other_config:max-idle=600000"),
