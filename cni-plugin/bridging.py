@@ -23,13 +23,13 @@ _POLL_SECONDS = 0.01
 _REPEATED = "ovsnet-underlay"
 """The packet filter's table against packets that come twice."""
 
-_REPEATED_SECONDS = 30
+_LEAST_SECONDS = 15.0
 _LIKE_DEVICE = ("ipv4/conf/{}/rp_filter", "ipv6/conf/{}/accept_ra", "ipv6/conf/{}/disable_ipv6")
 _BY_CARRIER = tuple(f"{ip}/conf/{{}}/ignore_routes_with_linkdown" for ip in ("ipv4", "ipv6"))
 """Routes by the bridge count only as long as ovs-vswitchd holds its port."""
 
 
-def repeated(device: str, bridge: str, seconds: int = _REPEATED_SECONDS) -> str:
+def repeated(device: str, bridge: str, seconds: float) -> str:
     """The nft script that drops what the device brings up the node's own stack, as the same packet
     comes by the bridge (Open vSwitch's manual, "Using the userspace datapath").
 
@@ -43,7 +43,7 @@ def repeated(device: str, bridge: str, seconds: int = _REPEATED_SECONDS) -> str:
         f"table inet {_REPEATED} {{\n"
         "  set bridged {\n"
         "    type ifname; flags timeout;\n"
-        f'    elements = {{ "{device}" timeout {seconds}s }}\n'
+        f'    elements = {{ "{device}" timeout {round(seconds)}s }}\n'
         "  }\n"
         "  chain arrivals {\n"
         "    type filter hook prerouting priority raw - 10; policy accept;\n"
@@ -65,14 +65,18 @@ class Bridging:
         underlay: str,
         database: Database,
         checkpoint: Callable[[str], None],
+        interval: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`underlay` names the device; empty: that of the default route."""
+        """`underlay` names the device; empty: that of the default route. `guard` is called every
+        `interval` seconds.
+        """
         self._name = name
         self._underlay = underlay
         self._database = database
         self._checkpoint = checkpoint
+        self._seconds = max(_LEAST_SECONDS, 3 * interval)
         self._clock = clock
         self._sleep = sleep
         self._device = ""
@@ -108,8 +112,8 @@ class Bridging:
                 nft.run(["-f", "-"], _NOTHING_REPEATED)
                 self._dropping = 0.0
                 _log.warning("underlay's bridge is gone; its device stands in", bridge=self._name)
-        elif not self._dropping or self._clock() - self._dropping > _REPEATED_SECONDS / 6:
-            nft.run(["-f", "-"], repeated(self._device, self._name))
+        elif not self._dropping or self._clock() - self._dropping > self._seconds / 6:
+            nft.run(["-f", "-"], repeated(self._device, self._name, self._seconds))
             self._dropping = self._clock()
 
     def ensure(self, netlink: Netlink, *, userspace: bool) -> None:

@@ -50,6 +50,7 @@ class FlowMonitor(ABC):
         try:
             self._connect(path, watched)
         except BaseException:
+            # Whatever it is goes on its way; the caller has nothing yet that could be closed.
             self._socket.close()
             raise
 

@@ -158,6 +158,7 @@ class _Listener:
             self._socket.bind((str(place.address), place.port))
             self._socket.listen(_BACKLOG)
         except BaseException:
+            # Whatever it is goes on its way; the caller has nothing yet that could be closed.
             self._socket.close()
             raise
         self._stopping = threading.Event()

@@ -23,6 +23,7 @@ from ovsnet.cni.config import Config
 from ovsnet.cni.gateway import Gateway, RouteTaken
 from ovsnet.cni.health import Health
 from ovsnet.cni.housekeeping import Housekeeping
+from ovsnet.cni.linkwatch import LinkWatch
 from ovsnet.cni.netlink import Netlink, NetlinkError
 from ovsnet.cni.nft import Installer, PacketFilterError
 from ovsnet.cni.node import Network, Node
@@ -62,7 +63,9 @@ class Keeper:
         self._tables = tables
         self._filter = Installer()
         self._health = Health()
-        self._bridging = Bridging(config.underlay_bridge, config.underlay, database, checkpoint)
+        self._bridging = Bridging(
+            config.underlay_bridge, config.underlay, database, checkpoint, config.housekeeping
+        )
         self._choice: datapath.Choice | None = None
         self._warned: set[str] = set()
         self._spoken: dict[Path, tuple[int, list[str]]] = {}
@@ -71,11 +74,14 @@ class Keeper:
         self._unsettled = False
         self._wake = threading.Event()
         self._stopped = False
+        devices = {names.GATEWAY_PORT, config.underlay_bridge}
+        self._links = LinkWatch(devices, self._wake.set)
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
     def start(self) -> None:
         """Begin."""
         self._source.start(self._wake.set)
+        self._links.start()
         self._thread.start()
 
     def stop(self) -> None:
@@ -83,6 +89,7 @@ class Keeper:
         self._stopped = True
         self._wake.set()
         self._thread.join()
+        self._links.stop()
         self._source.stop()
         self._health.stop()
 
@@ -185,7 +192,7 @@ class Keeper:
             config.controllers,
             network.ranges.gateway.pod_mac,
             network.mtu,
-            Tunnel(config.tunnel_port) if config.tunnel else None,
+            Tunnel(config.tunnel_type, config.overlay_port) if config.tunnel else None,
             self._tables,
         )
         present = bridge.read(self._database, config.bridge)
@@ -234,7 +241,7 @@ class Keeper:
             config.cluster,
             config.service_ranges,
             config.masquerade,
-            config.tunnel_port if config.tunnel else None,
+            config.overlay_port if config.tunnel else None,
             config.redirected_ports,
         )
         if self._filter.ensure(wanted):

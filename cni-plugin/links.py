@@ -23,6 +23,7 @@ from ovsnet.cni.netlink import (
     attribute_text,
     attribute_u32,
     attributes,
+    split,
 )
 
 Address = IPv4Address | IPv6Address
@@ -241,6 +242,15 @@ def links(netlink: Netlink) -> Iterator[Link]:
             info.get(_INFO_KIND, b"").rstrip(b"\0").decode(),
             bool(flags & _IFF_LOWER_UP),
         )
+
+
+def named_in(data: bytes) -> frozenset[str]:
+    """The names of the links that the kernel tells of, in what it sends to a group's members."""
+    return frozenset(
+        attributes(body, _IFINFO.size)[_IFLA_IFNAME].rstrip(b"\0").decode()
+        for kind, _, _, body in split(data)
+        if kind in {_NEWLINK, _DELLINK}
+    )
 
 
 @dataclass(frozen=True)

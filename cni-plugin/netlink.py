@@ -130,7 +130,7 @@ class Netlink:
         self._socket.send(packed)
         failed: NetlinkError | None = None
         while pending:
-            for kind, flags, number, body in _split(self._socket.recv(_RECEIVE_BYTES)):
+            for kind, flags, number, body in split(self._socket.recv(_RECEIVE_BYTES)):
                 acknowledged = pending.pop(number, None) if kind == _NLMSG_ERROR else None
                 if acknowledged is None:
                     continue
@@ -160,7 +160,7 @@ class Netlink:
         found: list[bytes] = []
         consistent = True
         while True:
-            for answer, flags, sequence, content in _split(self._socket.recv(_RECEIVE_BYTES)):
+            for answer, flags, sequence, content in split(self._socket.recv(_RECEIVE_BYTES)):
                 if sequence != number:
                     continue
                 consistent = consistent and not flags & _NLM_F_DUMP_INTR
@@ -178,7 +178,8 @@ def _pack(message: Message, number: int, flags: int) -> bytes:
     return header + message.body + bytes(-length % 4)
 
 
-def _split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+def split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """The messages in what the kernel sent: type, flags, sequence number and body of each."""
     start = 0
     while start + _HEADER.size <= len(data):
         length, kind, flags, number, _ = _HEADER.unpack_from(data, start)

@@ -29,7 +29,7 @@ import datapath
 
 from ovsnet import names
 from ovsnet.cni.ranges import NodeRanges
-from ovsnet.sandbox.openvswitch import OpenVSwitch, inside, network_namespace
+from ovsnet.sandbox.openvswitch import OpenVSwitch, OpenVSwitchError, inside, network_namespace
 
 OPENFLOW_1_5 = 6
 HELLO, ERROR, ECHO_REQUEST, ECHO_REPLY = 0, 1, 2, 3
@@ -252,7 +252,9 @@ class TestNode:
 
     def _on_port(self, number: int, port: str, mac: str) -> None:
         if number == 0:
-            self.ovs.ofctl("add-flow", names.BRIDGE, "priority=0 actions=drop")
+            # The switch may be gone already.
+            with contextlib.suppress(OpenVSwitchError):
+                self.ovs.ofctl("add-flow", names.BRIDGE, "priority=0 actions=drop")
             return
         address = names.address_of_host_mac(mac)
         if not port:

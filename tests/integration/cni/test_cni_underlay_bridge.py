@@ -72,6 +72,9 @@ class Host(TestNode):
                 check=True,
                 capture_output=True,
             )
+            self.wait(
+                lambda: "NO-CARRIER" not in self.run("ip", "link", "show", "uplink"), "a link"
+            )
         except BaseException:
             self.__exit__()
             raise
@@ -161,7 +164,7 @@ class Conversation:
                 host.netns, lambda: socket.create_connection(listener.getsockname()[:2], 10)
             )
             self._far, _ = listener.accept()
-        self._near.settimeout(20)
+        self._near.settimeout(60)
         self.answers = 0
         self.failure: OSError | None = None
         self._ended = threading.Event()
@@ -188,7 +191,8 @@ class Conversation:
     def goes_on(self) -> bool:
         """True if an answer came that was asked for from now on."""
         before = self.answers
-        end = time.monotonic() + 20
+        # After 15 s without an answer TCP tries again up to as much later.
+        end = time.monotonic() + 60
         while self.answers < before + 2:
             if self.failure is not None or time.monotonic() > end:
                 return False
