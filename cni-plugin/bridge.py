@@ -21,8 +21,11 @@ _MAX_BACKOFF_MS = 1000
 
 @dataclass(frozen=True)
 class Tunnel:
-    """The overlay's port; `port` is its UDP port. Peers and keys come with the flows."""
+    """The overlay's port: its sort, as Open vSwitch calls it, and its UDP port. Peers and keys come
+    with the flows.
+    """
 
+    kind: str
     port: int
 
 
@@ -69,7 +72,7 @@ class Bridge:
             return {names.GATEWAY_PORT: gateway}
         options = {"remote_ip": "flow", "key": "flow", "dst_port": str(self.tunnel.port)}
         tunnel = {
-            "type": "vxlan",
+            "type": self.tunnel.kind,
             "options": ovs_map(options),
             "ofport_request": names.TUNNEL_OFPORT,
         }

@@ -102,9 +102,17 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         int, msgspec.Meta(ge=0, le=65535, description="MTU of pods; 0: found from the underlay.")
     ] = 0
     tunnel: Annotated[bool, _option("Make the overlay's port.")] = True
+    tunnel_type: Annotated[
+        Literal["vxlan", "geneve"], _option("What the overlay wraps packets in.")
+    ] = "vxlan"
     tunnel_port: Annotated[
-        int, msgspec.Meta(ge=1, le=65535, description="UDP port of the overlay.")
-    ] = 4789
+        int,
+        msgspec.Meta(
+            ge=0,
+            le=65535,
+            description="UDP port of the overlay; 0: 4789 for vxlan, 6081 for geneve.",
+        ),
+    ] = 0
     masquerade: Annotated[
         bool, _option("Masquerade what pods send to addresses outside the cluster.")
     ] = True
@@ -149,9 +157,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         for option in ("services", "external"):
             _check_service_ranges(option, getattr(self, option))
         redirected = self.redirected_ports
-        if self.tunnel and redirected and redirected[0] <= self.tunnel_port <= redirected[1]:
+        if self.tunnel and redirected and redirected[0] <= self.overlay_port <= redirected[1]:
             raise ValueError(
-                f"node_ports: {self.node_ports!r} holds tunnel_port {self.tunnel_port}, which must"
+                f"node_ports: {self.node_ports!r} holds tunnel_port {self.overlay_port}, which must"
                 " stay the overlay's"
             )
         if self.underlay_bridge and self.datapath == "system":
@@ -182,6 +190,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def node_name(self) -> str:
         """The node's name; the host's where none is configured."""
         return self.node or os.uname().nodename
+
+    @property
+    def overlay_port(self) -> int:
+        """The UDP port of the overlay."""
+        return self.tunnel_port or names.TUNNEL_UDP_PORTS[self.tunnel_type]
 
     @property
     def secure(self) -> bool:

@@ -6,7 +6,9 @@ from ovsnet.cni import links, routing
 from ovsnet.cni.netlink import Netlink
 
 OVERHEAD_IPV4 = 50
-"""Bytes that VXLAN adds over IPv4: inner Ethernet 14, VXLAN 8, UDP 8, IPv4 20 (RFC 7348)."""
+"""Bytes that VXLAN adds over IPv4: inner Ethernet 14, VXLAN 8, UDP 8, IPv4 20 (RFC 7348). Geneve's
+header has 8, too, without options (RFC 8926), and no flow sets one.
+"""
 OVERHEAD_IPV6 = 70
 """The same over IPv6, whose header has 40 bytes."""
 LEAST_MTU = {4: 576, 6: 1280}

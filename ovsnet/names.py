@@ -46,6 +46,9 @@ GATEWAY_OFPORT = 1
 TUNNEL_OFPORT = 2
 """OpenFlow port number that the agent requests for `TUNNEL_PORT`."""
 
+TUNNEL_UDP_PORTS = {"vxlan": 4789, "geneve": 6081}
+"""The UDP port of each sort of tunnel, as IANA has registered them (RFC 7348, RFC 8926)."""
+
 POLICY_ZONE = 0xFFF0
 """Connection tracking zone of all traffic, as policies see it; the zones are high, so that they
 meet no other user of zones.
@@ -75,10 +78,10 @@ them with a TCP reset or "port unreachable".
 """
 
 TUNNEL_KEY = 1
-"""VXLAN network identifier of packets in the direction in which their connections began."""
+"""Virtual network identifier of packets in the direction in which their connections began."""
 
 TUNNEL_REPLY_KEY = 2
-"""VXLAN network identifier of replies, as the node that sends them sees it."""
+"""Virtual network identifier of replies, as the node that sends them sees it."""
 
 GATEWAY_OFFSET = 1
 """Host offset of the gateway's address in each of a node's pod ranges."""

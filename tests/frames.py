@@ -1,7 +1,7 @@
 """Ethernet frames byte by byte, honest and otherwise, with checksums as they must be.
 
 RFC 791 (IPv4), 8200 (IPv6), 768 (UDP), 9293 (TCP), 792 and 4443 (ICMP), 826 (ARP), 4861 (ND),
-7348 (VXLAN).
+7348 (VXLAN), 8926 (Geneve).
 """
 
 from __future__ import annotations
@@ -196,5 +196,11 @@ def _discovery(source: object, target: object, kind: int, body: bytes, mark: byt
     return ip(source, target, ICMPV6, message, ttl=255)
 
 
-def vxlan(network: int, inner: bytes) -> bytes:
+def wrapped(tunnel: str, network: int, inner: bytes) -> bytes:
+    """A frame as a tunnel carries it in UDP: `vxlan` or `geneve`, without options."""
+    if tunnel == "geneve":
+        return struct.pack("!HHI", 0, _TRANSPARENT_BRIDGING, network << 8) + inner
     return struct.pack("!BxxxI", 0x08, network << 8) + inner
+
+
+_TRANSPARENT_BRIDGING = 0x6558

@@ -25,6 +25,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
+import datapath
 import pytest
 import real_apiserver
 from places import SECONDS, Place, PodPlace, pod_place, wait_for
@@ -102,7 +103,13 @@ class Lab:
         api_server._EMBEDDED = (sys.executable, "-c", self.embedded)
         cluster._controller = controller
         try:
-            cluster.up(self.layout, nodes, lambda text: None, real_apiserver.at_hand())
+            cluster.up(
+                self.layout,
+                nodes,
+                lambda text: None,
+                real_apiserver.at_hand(),
+                datapath.TUNNEL,
+            )
         finally:
             api_server._EMBEDDED, cluster._controller = original_embedded, original_controller
         way = access.of_file(self.layout.kubeconfig)
@@ -428,7 +435,8 @@ class Lab:
         node.start_database(self.layout, host.name)
         node.start_switch(self.layout, host, before.userspace)
         node.start_kubelet(self.layout, host)
-        agent.start(self.layout, host, cluster.controller_of(hosts), before.userspace)
+        carried = agent.Datapath(before.userspace, datapath.TUNNEL)
+        agent.start(self.layout, host, cluster.controller_of(hosts), carried)
         self._write_state(before, hosts)
         return host.name
 

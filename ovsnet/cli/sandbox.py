@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 import msgspec
 
+from ovsnet.names import TUNNEL_UDP_PORTS
 from ovsnet.sandbox import entering, process, state, teardown
 from ovsnet.sandbox.layout import Layout, LayoutError, from_environment
 
@@ -99,8 +100,15 @@ def sandbox(ctx: click.Context) -> None:
     type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
     help="Run Kubernetes' own control plane, whose programs are in DIRECTORY.",
 )
+@click.option(
+    "--tunnel",
+    type=click.Choice(sorted(TUNNEL_UDP_PORTS)),
+    default="vxlan",
+    show_default=True,
+    help="What nodes wrap packets to each other in.",
+)
 @click.pass_obj
-def up(layout: Layout, nodes: int, programs: Path | None) -> None:
+def up(layout: Layout, nodes: int, programs: Path | None, tunnel: str) -> None:
     """Start the sandbox; returns when all its nodes are ready."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -109,7 +117,7 @@ def up(layout: Layout, nodes: int, programs: Path | None) -> None:
     began = time.monotonic()
     try:
         with _progress() as report:
-            reached = cluster.up(layout, nodes, report, programs)
+            reached = cluster.up(layout, nodes, report, programs, tunnel)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--nodes") from error
     seconds = time.monotonic() - began

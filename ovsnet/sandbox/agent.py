@@ -20,8 +20,15 @@ class Controller(msgspec.Struct, frozen=True):
     agents_url: str
 
 
+class Datapath(msgspec.Struct, frozen=True):
+    """What carries packets: Open vSwitch in userspace or the kernel, and the sort of tunnel."""
+
+    userspace: bool
+    tunnel: str
+
+
 def options(
-    layout: Layout, host: plan.Host, controller: Controller, userspace: bool
+    layout: Layout, host: plan.Host, controller: Controller, datapath: Datapath
 ) -> dict[str, object]:
     """What a node's agent is told; everything else is as by default."""
     paths = layout.node(host.name)
@@ -35,8 +42,9 @@ def options(
         "agents_urls": [controller.agents_url],
         "ovsdb": str(paths.ovs / "db.sock"),
         "ovs_rundir": str(paths.ovs),
-        "datapath": "netdev" if userspace else "system",
-        "underlay": plan.UNDERLAY_BRIDGE if userspace else plan.UPLINK,
+        "datapath": "netdev" if datapath.userspace else "system",
+        "underlay": plan.UNDERLAY_BRIDGE if datapath.userspace else plan.UPLINK,
+        "tunnel_type": datapath.tunnel,
         "cni_conf_dir": str(paths.cni_configuration),
         "cni_bin_dir": str(paths.cni_plugins),
         "socket": str(paths.agent / "agent.sock"),
@@ -49,7 +57,7 @@ def toml(values: Mapping[str, object]) -> str:
     return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
 
 
-def start(layout: Layout, host: plan.Host, controller: Controller, userspace: bool) -> None:
+def start(layout: Layout, host: plan.Host, controller: Controller, datapath: Datapath) -> None:
     """Write the agent's configuration and start it in the node's namespace.
 
     Raises:
@@ -58,7 +66,7 @@ def start(layout: Layout, host: plan.Host, controller: Controller, userspace: bo
     directory = layout.node(host.name).agent
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "agent.toml"
-    file.write_text(toml(options(layout, host, controller, userspace)))
+    file.write_text(toml(options(layout, host, controller, datapath)))
     command = (sys.executable, "-m", "ovsnet.cni.agent", "--config", str(file))
     process.start(
         layout,

@@ -78,10 +78,17 @@ def check_machine() -> None:
         )
 
 
-def up(layout: Layout, nodes: int, report: Report, programs: Path | None = None) -> State:
+def up(
+    layout: Layout,
+    nodes: int,
+    report: Report,
+    programs: Path | None = None,
+    tunnel: str = "vxlan",
+) -> State:
     """Start a sandbox of so many nodes and return when all of them are ready.
 
-    With `programs` its API server is Kubernetes' own, from that directory.
+    With `programs` its API server is Kubernetes' own, from that directory. `tunnel` is one of
+    `names.TUNNEL_UDP_PORTS`.
 
     What an interrupted start has left is cleared away first. If this one fails or is interrupted,
     nothing of it stays.
@@ -107,7 +114,8 @@ def up(layout: Layout, nodes: int, report: Report, programs: Path | None = None)
             )
         teardown.clear(layout)
         try:
-            return _start(layout, hosts, report, Choice(_free_port(), str(programs or "")))
+            choice = Choice(_free_port(), str(programs or ""))
+            return _start(layout, hosts, report, choice, tunnel)
         except (fabric.FabricError, node.NodeError, process.ProcessError, OSError) as error:
             teardown.remove(layout)
             raise ClusterError(str(error)) from error
@@ -124,7 +132,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _start(layout: Layout, hosts: plan.Plan, report: Report, choice: Choice) -> State:
+def _start(layout: Layout, hosts: plan.Plan, report: Report, choice: Choice, tunnel: str) -> State:
     userspace = not node.kernel_datapath()
     opening = Opening(
         started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -152,7 +160,7 @@ def _start(layout: Layout, hosts: plan.Plan, report: Report, choice: Choice) -> 
     # A switch whose first attempt to connect is refused waits for seconds before its next one.
     _wait_for_controller(layout, hosts)
     for host in hosts.nodes:
-        agent.start(layout, host, controller_of(hosts), userspace)
+        agent.start(layout, host, controller_of(hosts), agent.Datapath(userspace, tunnel))
     report("waiting for the nodes to be ready")
     asyncio.run(_wait_for_nodes(layout, len(hosts.nodes), report))
     reached = state.describe(layout, hosts, opening, Phase.UP, process.records(layout))

@@ -16,7 +16,6 @@ from ovsnet.names import ROUTER_MAC
 
 NEIGHBOURS = ("b1", "a2", "a3", "node1", "node2", "outside")
 ALL_NODES, ALL_NODES_MAC = "ff02::1", "33:33:00:00:00:01"
-VXLAN_PORT = 4789
 AT_ONCE = 32
 LARGE = 1280
 """Userspace Open vSwitch takes a first fragment of less than 1200 bytes for an attack."""

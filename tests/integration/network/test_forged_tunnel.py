@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import socket
 
+import datapath
 import frames
 import pytest
 from places import Place
-from scene import ALL_NODES, ALL_NODES_MAC, VXLAN_PORT, Scene
+from scene import ALL_NODES, ALL_NODES_MAC, Scene
 from wire import datagram, mark
 
 from ovsnet.names import ROUTER_MAC, TUNNEL_KEY, TUNNEL_REPLY_KEY, link_local, pod_mac
 
 
-def vxlan(scene: Scene, sender: Place, inner: bytes, network: int = TUNNEL_KEY) -> None:
-    """Send a VXLAN packet to node1, as whoever has the sender's address can."""
+def wrap(scene: Scene, sender: Place, inner: bytes, network: int = TUNNEL_KEY) -> None:
+    """Send a tunnel's packet to node1, as whoever has the sender's address can."""
 
     def send() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.sendto(
-                frames.vxlan(network, inner), (scene.lab.underlay("node1").address(4), VXLAN_PORT)
-            )
+            packet = frames.wrapped(datapath.TUNNEL, network, inner)
+            sock.sendto(packet, (scene.lab.underlay("node1").address(4), datapath.TUNNEL_PORT))
 
     sender.within(send)
 
@@ -38,7 +38,7 @@ def expect_only(scene: Scene, token: bytes, sender: Place, places: set[str]) -> 
         last = mark()
         target = scene.pods["b1"].address(version)
         honest = through_the_tunnel(scene, scene.pods["a3"].address(version), target, last)
-        vxlan(scene, scene.lab.underlay("node3"), honest)
+        wrap(scene, scene.lab.underlay("node3"), honest)
         scene.taps.wait([last], ["b1"])
     # What a switch passes on comes behind what it has passed on before.
     scene.everything_has_arrived()
@@ -50,7 +50,7 @@ def test_a_node_may_speak_for_its_own_pods(scene: Scene, version: int) -> None:
     token = mark()
     a3, a1 = scene.pods["a3"].address(version), scene.pods["a1"].address(version)
     node3 = scene.lab.underlay("node3")
-    vxlan(scene, node3, through_the_tunnel(scene, a3, a1, token))
+    wrap(scene, node3, through_the_tunnel(scene, a3, a1, token))
     scene.taps.wait([token], ["a1"])
     expect_only(scene, token, node3, {"a1"})
 
@@ -69,7 +69,7 @@ def test_a_compromised_node_cannot_speak_for_others(scene: Scene, version: int) 
     ):
         for target in ("a1", "b1", "node1"):
             address = scene.places[target].address(version)
-            vxlan(scene, node3, through_the_tunnel(scene, claimed, address, token))
+            wrap(scene, node3, through_the_tunnel(scene, claimed, address, token))
     expect_only(scene, token, node3, set())
 
 
@@ -81,7 +81,7 @@ def test_nobody_but_a_node_can_use_the_tunnel(scene: Scene, version: int) -> Non
     for claimed in ("a3", "a2", "b1"):
         source = scene.places[claimed].address(version)
         target = scene.pods["a1"].address(version)
-        vxlan(scene, control, through_the_tunnel(scene, source, target, token))
+        wrap(scene, control, through_the_tunnel(scene, source, target, token))
     expect_only(scene, token, control, set())
 
 
@@ -90,7 +90,7 @@ def test_another_network_identifier_is_refused(scene: Scene) -> None:
     node3 = scene.lab.underlay("node3")
     inner = through_the_tunnel(scene, scene.pods["a3"].ipv4, scene.pods["a1"].ipv4, token)
     for network in (0, TUNNEL_REPLY_KEY + 1, (1 << 24) - 1):
-        vxlan(scene, node3, inner, network)
+        wrap(scene, node3, inner, network)
     expect_only(scene, token, node3, set())
 
 
@@ -102,7 +102,7 @@ def test_a_node_is_no_relay_between_others(scene: Scene) -> None:
         a3 = scene.pods["a3"].address(version)
         for target in (scene.pods["a2"], scene.pods["a3"], scene.places["node2"]):
             inner = through_the_tunnel(scene, a3, target.address(version), token)
-            vxlan(scene, node3, inner)
+            wrap(scene, node3, inner)
     expect_only(scene, token, node3, set())
 
 
@@ -130,7 +130,7 @@ def test_nothing_but_ip_comes_through_the_tunnel(scene: Scene) -> None:
         through_the_tunnel(scene, a3.ipv4, a1.ipv4, token, sport=67, dport=68),
         through_the_tunnel(scene, a3.ipv4, "10.244.0.200", token),
     ):  # fmt: skip
-        vxlan(scene, node3, inner)
+        wrap(scene, node3, inner)
     expect_only(scene, token, node3, set())
 
 
@@ -158,16 +158,16 @@ def test_a_pod_cannot_pass_for_its_node_at_another_nodes_tunnel(
     """A pod wraps a packet itself and sends it to a node. The masquerade gives it the address of
     the pod's own node, which the other node would believe.
     """
-    token, harmless = mark(), mark()
+    token, harmless, port = mark(), mark(), datapath.TUNNEL_PORT
     source, target = scene.pods[claimed].address(version), scene.pods["a2"].address(version)
     inner = through_the_tunnel(scene, source, target, token)
     for outer in (4, 6):
         address = scene.lab.underlay("node2").address(outer)
         for network in (TUNNEL_KEY, 0):
-            wrapped = frames.vxlan(network, inner)
-            scene.taps.send("a1", scene.honest(address, wrapped, outer, dport=VXLAN_PORT))
+            wrapped = frames.wrapped(datapath.TUNNEL, network, inner)
+            scene.taps.send("a1", scene.honest(address, wrapped, outer, dport=port))
         # To the next port it would get as far as the node.
-        scene.taps.send("a1", scene.honest(address, harmless, outer, dport=VXLAN_PORT + 1))
+        scene.taps.send("a1", scene.honest(address, harmless, outer, dport=port + 1))
     scene.taps.wait([harmless], ["fabric of node2"])
     scene.everything_has_arrived()
     assert scene.taps.where(token) <= {"node1", "a1"}

@@ -58,6 +58,9 @@ def test_the_explanation_is_a_file_with_all_defaults(tmp_path: Path):
         ("node_ports = 'off'", "node_ports"),
         ("node_ports = 30000", "node_ports"),
         ("node_ports = '4000-5000'", "node_ports: '4000-5000' holds tunnel_port 4789"),
+        ("node_ports = '6000-7000'\ntunnel_type = 'geneve'", "tunnel_port 6081"),
+        ("node_ports = '6000-7000'\ntunnel_port = 6999", "tunnel_port 6999"),
+        ("tunnel_type = 'gre'", "tunnel_type"),
         ("controllers = ['192.0.2.1']", "controllers"),
         ("agents_urls = ['192.0.2.1:9096']", "agents_urls"),
         ("agents_urls = ['tcp://192.0.2.1:9096']", "agents_urls"),
@@ -120,3 +123,16 @@ def test_one_key_at_a_time_and_different_keys_at_once():
     with locks.held("a", 0):
         pass
     assert not locks._locks
+
+
+@pytest.mark.parametrize(
+    ("text", "port"),
+    [
+        ("", 4789),
+        ("tunnel_type = 'geneve'", 6081),
+        ("tunnel_type = 'geneve'\ntunnel_port = 6082", 6082),
+        ("tunnel_port = 8472", 8472),
+    ],
+)
+def test_the_overlays_port(tmp_path: Path, text: str, port: int):
+    assert load(tmp_path, text).overlay_port == port

@@ -23,7 +23,7 @@ BRIDGE = Bridge(
     ("tcp:192.0.2.1:6653",),
     "0a:58:0a:4d:03:01",
     1450,
-    Tunnel(4789),
+    Tunnel("vxlan", 4789),
     {0: "classify", 1: "spoof_guard"},
 )
 
@@ -62,7 +62,8 @@ def test_a_bridge_that_is_right_is_left_alone():
         ({"controllers": ("tcp:192.0.2.2:6653",)}, {"Controller", "Bridge"}),
         ({"tables": {0: "classify"}}, {"Flow_Table", "Bridge"}),
         ({"mtu": 1400}, {"Interface"}),
-        ({"tunnel": Tunnel(8472)}, {"Interface"}),
+        ({"tunnel": Tunnel("vxlan", 8472)}, {"Interface"}),
+        ({"tunnel": Tunnel("geneve", 6081)}, {"Interface"}),
     ],
 )
 def test_only_what_differs_is_written(change: dict, tables: set[str]):
