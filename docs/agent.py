@@ -97,6 +97,39 @@ Some of these belong together with settings elsewhere:
 - `mtu`: leave it at 0 unless the path between nodes carries less than their own devices say. The
   overhead is 50 bytes over IPv4 and 70 over IPv6.
 - `interpreter` needs nothing but Python 3.11 or later, without packages.
+- `underlay_bridge` matters with the userspace datapath; see [below](#the-underlays-bridge).
+
+## The underlay's bridge
+
+With the userspace datapath Open vSwitch sends the overlay's packets itself, and only by a bridge whose
+own port has the underlay's address. `underlay_bridge = "br-phy"` has the agent make that bridge, with
+the underlay device (`underlay`, or that of the default route) as its port and the device's MAC.
+The bridge's port gets the device's addresses and permanent neighbours, and the routes by the device lead
+by the bridge. Connections of the node stay; a route is put in the place of another in one step.
+
+The device **stands by** all the same: it keeps its addresses, and its routes are still there, those of
+the main table in table 28535, which a rule (32768) looks up after all others, those of other
+tables in the same table with a metric that is 268435456 higher.
+
+| what happens | what the node does |
+|---|---|
+| ovs-vswitchd ends, is updated, or never comes back | the kernel itself goes by the device at once; pods of other nodes are not reached, everything else is. With an agent there, packets for the node come in as soon; without one within the time that the packet filter's entry still has, 15 s, or three times `housekeeping` if that is more |
+| ovs-vswitchd returns | the agent lets everything lead by the bridge again |
+| the agent is killed at any step | the node is reached as before; the next agent goes on |
+| the host is rebooted | the device has what the host's own configuration gives it; the agent does as at first |
+| the device gets or loses an address or a route | the bridge follows with the next look (`housekeeping`) |
+| the kernel's datapath is there (`datapath = "auto"`), or the option is emptied | the agent takes the bridge away again |
+
+- Change addresses and routes at the device, not at the bridge. A route that is to go must go from both.
+- Routes with several next hops stay at the device.
+- While the bridge works, the node's own stack must not take in what arrives at the device a second
+  time: the table `inet ovsnet-underlay` drops it. Its entry runs out if nobody renews it.
+- A packet that the device has put together out of several is lost in Open vSwitch, so the agent turns
+  generic and large receive offload off. If the device is a veth, its other end must complete
+  checksums (`ethtool -K DEVICE tx off`); no real network device needs that.
+- A bridge of that name that the agent has not made, or a device that is a port of another bridge, is left
+  alone: the agent says so and waits. If you have such a bridge yourself, give its port the
+  address, name it in `underlay`, and leave `underlay_bridge` empty.
 
 ## The network configuration
 
