@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import secrets
 import signal
 import sys
 import time
@@ -14,12 +16,14 @@ from pathlib import Path
 import click
 
 from ovsnet import logs
-from ovsnet.api import KINDS, CredentialsError, Recorder, Watch, connect
+from ovsnet.api import KINDS, CredentialsError, LeaseStore, Recorder, Watch, connect
 from ovsnet.controller import options
 from ovsnet.controller.agents import Agents, AgentsServer
 from ovsnet.controller.brain import Brain
+from ovsnet.controller.candidate import Alone, Candidate, identity_of
 from ovsnet.controller.complainer import Complainer
 from ovsnet.controller.garbage import FirstLoad
+from ovsnet.controller.leadership import Terms
 from ovsnet.controller.loop import Loop
 from ovsnet.controller.network import Network
 from ovsnet.controller.observer import Observer
@@ -59,6 +63,22 @@ class Range(click.ParamType[IPNetwork]):
             return parse_network(value)
         except ValueError as error:
             self.fail(f"{error}: expected a network, such as 10.96.0.0/12", param, ctx)
+
+
+class LeaseName(click.ParamType[tuple[str, str]]):
+    """NAMESPACE/NAME."""
+
+    name = "namespace/name"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """The namespace and the name."""
+        namespace, _, name = value.partition("/")
+        if not namespace or not name or "/" in name:
+            expected = "expected NAMESPACE/NAME, such as ovsnet-system/ovsnet-controller"
+            self.fail(f"{value!r}: {expected}", param, ctx)
+        return namespace, name
 
 
 class Refresher:
@@ -158,11 +178,44 @@ def explain(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     help="How long a node's certificate is valid. Agents get new ones in good time.",
 )
 @click.option(
+    "--lease",
+    type=LeaseName(),
+    help="The Lease by which one of several controllers is elected to lead. Without it this one "
+    "leads.",
+)
+@click.option(
+    "--lease-duration",
+    type=click.IntRange(min=1),
+    default=Terms().seconds,
+    show_default=True,
+    help="Seconds after which another takes over from a leader that renews the Lease no more.",
+)
+@click.option(
+    "--lease-renew",
+    type=click.FloatRange(min=0.05),
+    default=Terms().renew,
+    show_default=True,
+    help="Seconds between two renewals; less than half of --lease-duration.",
+)
+@click.option(
+    "--pod",
+    envvar="POD_NAME",
+    default="",
+    help="Name of the pod that this runs in, for the Lease. Without it: the host's name.",
+)
+@click.option(
+    "--pod-address",
+    envvar="POD_IP",
+    default="",
+    help="That pod's address, for the Lease.",
+)
+@click.option(
     "--generation",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="The term of leadership: switches refuse a controller with a lower one than they know.",
+    help="The term of a leadership without --lease: switches refuse a controller with a lower one "
+    "than they know.",
 )
 @click.option(
     "--audit",
@@ -209,6 +262,11 @@ def main(
     plain: bool,
     namespace: str,
     certificate_hours: float,
+    lease: tuple[str, str] | None,
+    lease_duration: int,
+    lease_renew: float,
+    pod: str,
+    pod_address: str,
     generation: int,
     audit: float,
     counters: float,
@@ -224,11 +282,23 @@ def main(
     except CredentialsError as error:
         raise click.ClickException(str(error)) from error
     timing = Timing(audit=audit, counters=counters)
-    brain = Brain(Network(fingerprint, service_ranges=services), Switchboard(generation, timing))
-    observer = Observer(brain, generation, time.monotonic, time.time)
+    post: Candidate | Alone = Alone(generation)
+    if lease is not None:
+        if lease_renew * 2 >= lease_duration:
+            raise click.BadParameter(
+                f"{lease_renew:g} s: expected less than half of --lease-duration",
+                param_hint="--lease-renew",
+            )
+        terms = Terms.of(lease_duration, lease_renew)
+        store = LeaseStore(connection, *lease, terms.patience)
+        identity = identity_of(pod or os.uname().nodename, pod_address, secrets.token_hex(4))
+        post = Candidate(identity, terms, store, time.monotonic, lambda: loop.call(lambda: None))
+    brain = Brain(Network(fingerprint, service_ranges=services), Switchboard(post.term(), timing))
+    observer = Observer(brain, post.leadership, time.monotonic, time.time)
     recorder = Recorder(connection)
     complainer = Complainer(brain, recorder.record, time.monotonic)
-    loop = Loop(brain, time.monotonic, observer, complainer, FirstLoad(lambda: loop.depth))
+    first_load = FirstLoad(lambda: loop.depth)
+    loop = Loop(brain, time.monotonic, observer, complainer, first_load, post, term=post.term)
     agents = Agents(brain, loop)
     life = timedelta(hours=certificate_hours)
     office = None if plain else Office(connection, namespace, life)
@@ -252,9 +322,12 @@ def main(
                 http=http,
                 agents=agents_server.address,
                 security="none" if plain else "TLS",
-                generation=generation,
+                lease="/".join(lease) if lease else "none",
             )
             loop.run(server)
+            # Nothing may be written any more when another is told that it can take over.
+            server.close()
+            post.stop()
     except OSError as error:
         raise click.ClickException(f"cannot listen: {error}") from error
     finally:

@@ -33,7 +33,14 @@ from ovsnet.api import (
 from ovsnet.controller.belief import Refusal
 from ovsnet.controller.intake import take, take_all
 from ovsnet.controller.network import Deltas, Network
-from ovsnet.controller.notices import Acknowledged, Admitted, Lost, Outcome, PortsChanged
+from ovsnet.controller.notices import (
+    Acknowledged,
+    Admitted,
+    Lost,
+    Outcome,
+    PortsChanged,
+    StandingBy,
+)
 from ovsnet.controller.openflow.events import Event as SwitchEvent
 from ovsnet.controller.reports import Settled, Speaker, objection
 from ovsnet.controller.switchboard import Switchboard
@@ -87,7 +94,19 @@ class Ready(msgspec.Struct, frozen=True):
     pods: int
 
 
-Result: TypeAlias = Outcome | PortRefused | ReportRefused | Served | Departed | Ready
+class Leads(msgspec.Struct, frozen=True):
+    """From now on this controller leads, under this term."""
+
+    term: int
+
+
+class StandsBy(msgspec.Struct, frozen=True):
+    """From now on this controller writes nothing."""
+
+
+Result: TypeAlias = (
+    Outcome | PortRefused | ReportRefused | Served | Departed | Ready | Leads | StandsBy
+)
 
 
 class Watched(msgspec.Struct, frozen=True):
@@ -106,7 +125,9 @@ class Watched(msgspec.Struct, frozen=True):
 
 
 class Brain:
-    """One controller. Nothing is written before all kinds have been listed."""
+    """One controller. Nothing is written before all kinds have been listed, nor while it stands by.
+    All that is known and desired is kept up to date then, too.
+    """
 
     def __init__(self, network: Network, switchboard: Switchboard) -> None:
         self._network = network
@@ -161,10 +182,32 @@ class Brain:
     @property
     def due(self) -> float:
         """When `tick` must be called at the latest."""
-        told = (t + GRACE for key, t in self._refused_since.items() if key not in self._told)
+        told = (
+            t + GRACE
+            for key, t in self._refused_since.items()
+            if self.term is not None and key not in self._told
+        )
         opening = self._open_at or float("inf")
         beginning = self._begin_at if self._awaiting else float("inf")
         return min(self._switchboard.due, opening, beginning, min(told, default=float("inf")))
+
+    @property
+    def term(self) -> int | None:
+        """The term of our leadership; None while we stand by."""
+        return self._switchboard.generation
+
+    def lead(self, term: int, now: float) -> list[Result]:
+        """Lead from now on, under this term."""
+        outcomes = self._switchboard.lead(term, now)
+        return [Leads(term), *self._followed(outcomes, now)]
+
+    def stand_by(self, now: float) -> list[Result]:
+        """Write nothing from now on, as another leads."""
+        outcomes = self._switchboard.stand_by("another controller leads")
+        self._awaited.clear()
+        self._awaiting.clear()
+        self._told.clear()
+        return [StandsBy(), *self._followed(outcomes, now)]
 
     def heard(self, event: Event, now: float) -> list[Result]:
         """What an event of the API server leads to."""
@@ -263,7 +306,7 @@ class Brain:
         """Hand every node's change to its session."""
         outcomes: list[Outcome] = []
         for node, delta in deltas.items():
-            if self._switchboard.session(node) is not None:
+            if self.term is not None and self._switchboard.session(node) is not None:
                 self._awaited.setdefault(node, []).append((delta.revision, cause, now))
                 outcomes += self._switchboard.changed(node, delta, now)
         self._note_refusals(now)
@@ -291,6 +334,10 @@ class Brain:
                     results += self._passed_on(others, Cause.PORT, now)
                     self._awaiting.append(node)
                     results += self._begin(now)
+                case StandingBy(node, _, ports):
+                    results += self._passed_on(
+                        self._network.set_ports(node, ports), Cause.PORT, now
+                    )
                 case PortsChanged(node, ports):
                     # The pod's own node first: its ADD waits for that.
                     deltas = dict(self._network.set_ports(node, ports))
@@ -339,6 +386,8 @@ class Brain:
             self._refused_since[key] = now
 
     def _overdue(self, now: float) -> list[Result]:
+        if self.term is None:
+            return []
         overdue = [
             key
             for key, since in self._refused_since.items()

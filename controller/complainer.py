@@ -9,7 +9,7 @@ from typing import Final
 
 from ovsnet import logs
 from ovsnet.api import Remark
-from ovsnet.controller.brain import Brain, Result
+from ovsnet.controller.brain import Brain, Result, StandsBy
 from ovsnet.controller.complaints import (
     Complaint,
     by_object,
@@ -56,10 +56,14 @@ class Complainer:
         self._told: dict[Remark, float] = {}
 
     def __call__(self, result: Result) -> None:
-        """Nothing to be told comes with a single result."""
+        """Who stands by leaves the telling to the leader; after that all is to be told anew."""
+        if isinstance(result, StandsBy):
+            self._present, self._told = (), {}
 
     def refresh(self) -> None:
         """Tell what has not been told yet, or long ago."""
+        if self._brain.term is None:
+            return
         present = standing(self._brain)
         if present != self._present:
             self._write(news(present, self._present))

@@ -75,12 +75,23 @@ _Item: TypeAlias = _FromApi | _FromSwitch | _Asked | Callable[[], None] | None
 
 
 class Loop:
-    """Runs a brain. The watchers are called with every result, in the loop's thread, in order."""
+    """Runs a brain. The watchers are called with every result, in the loop's thread, in order.
 
-    def __init__(self, brain: Brain, clock: Callable[[], float], *watchers: Watcher) -> None:
+    `term` says whether the brain is to lead, and under which term; without it nothing changes. It
+    is asked before every event, so that nothing is written after it has said no.
+    """
+
+    def __init__(
+        self,
+        brain: Brain,
+        clock: Callable[[], float],
+        *watchers: Watcher,
+        term: Callable[[], int | None] | None = None,
+    ) -> None:
         self._brain = brain
         self._clock = clock
         self._watchers = watchers
+        self._term = term or (lambda: brain.term)
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._log = logs.get("controller")
 
@@ -121,6 +132,7 @@ class Loop:
             item = self._next(ticked)
             if item is None:
                 return
+            self._take_the_lead_or_not(switches)
             if item is not _Quiet.QUIET:
                 self._answer(item, switches)
             if item is _Quiet.QUIET or self._clock() - ticked >= _LONGEST_WAIT:
@@ -128,6 +140,15 @@ class Loop:
                 self._carry_out(switches, lambda: self._brain.tick(self._clock()))
                 for watcher in self._watchers:
                     watcher.refresh()
+
+    def _take_the_lead_or_not(self, switches: Switches) -> None:
+        term = self._term()
+        if term == self._brain.term:
+            return
+        if term is None:
+            self._carry_out(switches, lambda: self._brain.stand_by(self._clock()))
+        else:
+            self._carry_out(switches, lambda: self._brain.lead(term, self._clock()))
 
     def _next(self, ticked: float) -> _Item | _Quiet:
         """The next item, or `QUIET` if there is none before the brain is due."""

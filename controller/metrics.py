@@ -34,6 +34,9 @@ class Metrics:
 
     registry: CollectorRegistry
 
+    leader: Gauge
+    lease_transitions: Gauge
+
     switches_connected: Gauge
     switches_turned_away: Counter
 
@@ -101,6 +104,10 @@ class Metrics:
 
         return cls(
             registry=registry,
+            leader=gauge("leader", "1 while this controller leads, 0 while it stands by."),
+            lease_transitions=gauge(
+                "lease_transitions", "How often another controller has taken over, by the Lease."
+            ),
             switches_connected=gauge("switches_connected", "Switches with a session."),
             switches_turned_away=counter(
                 "switches_turned_away", "Connections of switches that are no node's."

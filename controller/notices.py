@@ -38,6 +38,14 @@ class Admitted(msgspec.Struct, frozen=True):
     ports: frozenset[Port]
 
 
+class StandingBy(msgspec.Struct, frozen=True):
+    """The switch is that of `node`, and takes no writing from us. It has these ports."""
+
+    node: str
+    connection: int
+    ports: frozenset[Port]
+
+
 class TurnedAway(msgspec.Struct, frozen=True):
     """A switch was not let in. `name` is what it called itself, which nobody vouches for."""
 
@@ -113,11 +121,14 @@ class WriteFailed(msgspec.Struct, frozen=True):
 
 
 class Fenced(msgspec.Struct, frozen=True):
-    """Another controller leads this switch: we wrote nothing and left."""
+    """Another controller leads this switch: we wrote nothing and left. `seen` is the greatest
+    generation id that the switch has seen, as it said when it connected.
+    """
 
     node: str
     generation: int
     reason: str
+    seen: int = 0
 
 
 class Dumped(msgspec.Struct, frozen=True):
@@ -165,6 +176,7 @@ class Lost(msgspec.Struct, frozen=True):
 Command: TypeAlias = Send | Close
 Notice: TypeAlias = (
     Admitted
+    | StandingBy
     | TurnedAway
     | PortsChanged
     | Synchronised

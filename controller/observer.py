@@ -12,23 +12,27 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry
 
-from ovsnet import __version__, logs
+from ovsnet import __version__
 from ovsnet.controller import report
 from ovsnet.controller.brain import (
     Brain,
     Cause,
     Departed,
     PortRefused,
-    Ready,
     ReportRefused,
     Result,
     Served,
+    StandsBy,
 )
 from ovsnet.controller.drops import Drops, PodDrops
 from ovsnet.controller.http import HttpServer, Sources
 from ovsnet.controller.inquiry.desk import PATIENCE, Inquiry
+from ovsnet.controller.inquiry.plan import Plan
 from ovsnet.controller.inquiry.planning import Connections
+from ovsnet.controller.inquiry.questions import Proposal, Question, UnableError
 from ovsnet.controller.inquiry.tickets import Tickets
+from ovsnet.controller.inquiry.why import Why
+from ovsnet.controller.logbook import Logbook
 from ovsnet.controller.loop import Loop
 from ovsnet.controller.metrics import Metrics
 from ovsnet.controller.notices import (
@@ -36,50 +40,49 @@ from ovsnet.controller.notices import (
     Admitted,
     Compared,
     Counted,
-    Fenced,
     Lost,
-    NotCounted,
-    PortsChanged,
     Settled,
+    StandingBy,
     Synchronised,
     TurnedAway,
     WriteFailed,
 )
-from ovsnet.controller.status import Refresh, Status
-from ovsnet.flows.flow import Flow
-from ovsnet.flows.text import print_flow
+from ovsnet.controller.status import Leadership, Refresh, Status
 from ovsnet.model import Service
 
-_MOST_OBJECTIONS = 1000
-"""So many refused reports are written down; the metrics count all of them."""
+_SWITCHES_SECONDS = 10.0
+"""So long a controller waits for the switches of all nodes before it calls itself ready."""
+
+_MOST_NAMES = 5
 
 
 class Observer:
     """Sees every result of the brain, in the loop's thread.
 
-    `clock` is the brain's; `wall_clock` gives seconds since 1970.
+    `leadership` says who leads where there may be several controllers. `clock` is the brain's;
+    `wall_clock` gives seconds since 1970.
     """
 
     def __init__(
         self,
         brain: Brain,
-        generation: int,
+        leadership: Callable[[], Leadership | None],
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
         self._brain = brain
-        self._generation = generation
+        self._leadership = leadership
+        self._listed_at: float | None = None
         self._clock = clock
         self._wall_clock = wall_clock
         self._started = wall_clock()
         self._tickets = Tickets()
-        self._log = logs.get("controller")
+        self._logbook = Logbook()
         self._metrics = Metrics.on(CollectorRegistry(), __version__)
         self._drops = Drops(brain.network)
         self._isolated: tuple[PodDrops, ...] = ()
         self._sessions_since: dict[str, float] = {}
         self._shown: dict[str, tuple[int, int, int, int, int]] = {}
-        self._objected: set[ReportRefused] = set()
         self._reasons: set[str] = set()
 
     @contextlib.contextmanager
@@ -101,16 +104,19 @@ class Observer:
         inquiry = Inquiry(self._brain, loop, self._tickets, connections)
         in_loop = inquiry.in_loop
 
-        def healthy() -> str | None:
+        def well(look: Callable[[], str | None]) -> str | None:
             try:
-                in_loop(lambda: None)
+                return in_loop(look)
             except TimeoutError:
                 return f"the controller's thread has not answered for {PATIENCE:g} s"
-            return None
 
-        def ready() -> str | None:
-            missing = [w.kind for w in self._brain.watched if not w.listed]
-            return f"not yet listed: {', '.join(missing)}" if missing else None
+        def why(question: Question) -> Why:
+            self._must_lead("why A B")
+            return inquiry.why(question)
+
+        def plan(proposal: Proposal) -> Plan:
+            self._must_lead("plan FILE")
+            return inquiry.plan(proposal)
 
         def services() -> tuple[Service, ...]:
             return tuple(self._brain.network.board.services.values())
@@ -127,10 +133,10 @@ class Observer:
             owners=lambda: in_loop(lambda: report.owners(self._brain)),
             sets=lambda: report.sets(in_loop(services)),
             registry=self._metrics.registry,
-            healthy=healthy,
-            ready=ready,
-            why=inquiry.why,
-            plan=inquiry.plan,
+            healthy=lambda: well(lambda: None),
+            ready=lambda: well(self._unready),
+            why=why,
+            plan=plan,
             refresh=lambda: Refresh(refresh()),
         )
         with HttpServer(address, sources):
@@ -138,14 +144,40 @@ class Observer:
 
     def __call__(self, result: Result) -> None:
         """Log a result and count it, and let those know who wait for it."""
-        self._write(result)
+        self._logbook(result)
         self._count(result)
         self._tickets.seen(result)
+
+    def _unready(self) -> str | None:
+        """Why this controller could not lead, or not well; None if it could."""
+        missing = [watched.kind for watched in self._brain.watched if not watched.listed]
+        if missing:
+            return f"not yet listed: {', '.join(missing)}"
+        now = self._clock()
+        self._listed_at = now if self._listed_at is None else self._listed_at
+        away = [n for n in self._brain.network.nodes if not self._brain.switchboard.session(n)]
+        # A switch that stays away, as that of a broken node does, keeps nobody from leading.
+        if away and now - self._listed_at < _SWITCHES_SECONDS:
+            return f"not yet connected: {', '.join(sorted(away)[:_MOST_NAMES])}"
+        return None
+
+    def _must_lead(self, command: str) -> None:
+        """See that this controller leads; one that stands by does not know what switches have.
+
+        Raises:
+            UnableError: it stands by.
+        """
+        leadership = self._leadership()
+        if leadership is not None and not leadership.leads:
+            raise UnableError(leadership.referral(command))
 
     def refresh(self) -> None:
         """Bring the gauges up to date; called by the loop now and then."""
         metrics, network = self._metrics, self._brain.network
-        for name, view in network.nodes.items():
+        leadership = self._leadership()
+        metrics.leader.set(self._brain.term is not None)
+        metrics.lease_transitions.set(max(0, leadership.term - 1) if leadership else 0)
+        for name, view in network.nodes.items() if self._brain.term is not None else ():
             ledger, session = network.ledger(name), self._brain.switchboard.session(name)
             acknowledged = None if session is None else session.acknowledged
             settled = None if session is None else session.settled
@@ -189,7 +221,7 @@ class Observer:
         offset = self._wall_clock() - self._clock()
         return report.status(
             self._brain,
-            self._generation,
+            self._leadership(),
             self._started,
             self._sessions_since,
             lambda moment: moment + offset,
@@ -199,9 +231,11 @@ class Observer:
     def _count(self, result: Result) -> None:
         metrics = self._metrics
         match result:
-            case Admitted(node):
+            case Admitted(node) | StandingBy(node):
                 self._sessions_since[node] = self._clock()
                 metrics.switches_connected.set(len(list(self._brain.switchboard)))
+            case StandsBy():
+                self._forget_nodes()
             case Lost(node):
                 self._sessions_since[node] = self._clock()
                 metrics.switches_connected.set(len(list(self._brain.switchboard)))
@@ -238,73 +272,10 @@ class Observer:
                 self._shown.pop(node, None)
                 self._sessions_since.pop(node, None)
 
-    def _write(self, result: Result) -> None:
-        log = self._log
-        match result:
-            case Ready(nodes, pods):
-                log.info("ready", nodes=nodes, pods=pods)
-            case Admitted(node, connection, ports):
-                log.info("switch admitted", node=node, connection=connection, ports=len(ports))
-            case TurnedAway(_, address, name, reason):
-                log.warning("switch turned away", address=address, claims=name, reason=reason)
-            case PortsChanged(node, ports):
-                log.debug("ports changed", node=node, ports=len(ports))
-            case Synchronised(node, revision, flows):
-                log.info("switch is in step", node=node, revision=revision, flows=flows)
-            case Compared():
-                self._write_comparison(result)
-            case Acknowledged(node, revision, _, written, seconds):
-                ms = round(seconds * 1000, 1)
-                log.info("flows acknowledged", node=node, revision=revision, written=written, ms=ms)
-            case Settled(node, revision, seconds):
-                ms = round(seconds * 1000, 1)
-                log.info("flows in effect", node=node, revision=revision, ms=ms)
-            case ReportRefused():
-                self._write_objection(result)
-            case WriteFailed(node, revision, reason, retry_in):
-                log.error(
-                    "flows refused", node=node, revision=revision, reason=reason, retry_in=retry_in
-                )
-            case Fenced(node, generation, reason):
-                log.error(
-                    "switch is led by another", node=node, generation=generation, reason=reason
-                )
-            case Lost(node, _, reason):
-                log.warning("switch lost", node=node, reason=reason)
-            case NotCounted(node, reason):
-                log.warning("drops not counted", node=node, reason=reason)
-            case Departed(node):
-                log.info("node left the cluster", node=node)
-            case PortRefused(node, refusal):
-                log.warning(
-                    "port refused",
-                    node=node,
-                    port=refusal.port.name,
-                    address=refusal.address,
-                    pods=[str(pod) for pod in refusal.pods],
-                    reason=str(refusal.reason),
-                )
-
-    def _write_objection(self, refused: ReportRefused) -> None:
-        """Whoever is not believed tries again and again: said once of each, and not of too many."""
-        if refused in self._objected or len(self._objected) >= _MOST_OBJECTIONS:
-            return
-        self._objected.add(refused)
-        self._log.warning(
-            "report refused", node=refused.node, address=refused.address, reason=refused.reason
-        )
-
-    def _write_comparison(self, result: Compared) -> None:
-        for stranger in result.strangers:
-            text = print_flow(stranger) if isinstance(stranger, Flow) else str(stranger)
-            self._log.warning("stranger removed", node=result.node, flow=text)
-        self._log.info(
-            "flows compared",
-            node=result.node,
-            audit=result.audit,
-            equal=result.equal,
-            missing=result.missing,
-            changed=result.changed,
-            stale=result.stale,
-            strangers=len(result.strangers),
-        )
+    def _forget_nodes(self) -> None:
+        """Say nothing any more of what switches have: only the leader knows."""
+        for node in self._shown:
+            self._metrics.forget_node(node)
+        for node in self._brain.network.nodes:
+            self._drops.forget(node)
+        self._shown.clear()

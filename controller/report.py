@@ -16,6 +16,7 @@ from ovsnet.controller.services.compile import VERSIONS, set_names
 from ovsnet.controller.status import (
     NO_SESSION,
     BelievedPort,
+    Leadership,
     NodeStatus,
     PodDropped,
     PolicyComplaint,
@@ -35,7 +36,7 @@ from ovsnet.names import datapath_id
 
 def status(
     brain: Brain,
-    generation: int,
+    leadership: Leadership | None,
     started: float,
     sessions_since: Mapping[str, float],
     wall: Callable[[float], float],
@@ -45,7 +46,7 @@ def status(
     complaints = standing(brain)
     return Status(
         version=__version__,
-        generation=generation,
+        generation=brain.term or 0,
         started=_moment(started),
         ready=brain.ready,
         watches=tuple(_watch(w, brain.objects[w.kind]) for w in brain.watched),
@@ -61,6 +62,7 @@ def status(
             ServiceComplaint(c.sort.kind, c.object, c.field, c.reason)
             for c in few(c for c in complaints if c.sort != POLICY)
         ),
+        leadership=leadership,
     )
 
 

@@ -3,7 +3,9 @@
 It does no input or output and keeps no clock. Events and the time go in; commands and notices
 come out (`ovsnet.controller.notices`).
 
-    ASKING_ROLE ──granted──► WAITING ──desire()──► READING_STAMP ──equal──────────────┐
+    STANDING_BY ◄──slave── ASKING_ROLE ◄─lead()─ STANDING_BY
+                                │ master
+                             WAITING ──desire()──► READING_STAMP ──equal──────────────┐
                                                         │ unequal                     │
                                                         ▼                             ▼
                  ┌──────────────────────────────► LISTING ──no difference──────► STEADY ◄─┐
@@ -13,7 +15,8 @@ come out (`ovsnet.controller.notices`).
                  └───────refused── COMMITTING ──committed───────────────────────────────────┘
 
 Any state ends in ENDED: when the connection is lost, the switch stays silent or says what makes
-no sense, or another controller leads it.
+no sense, or another controller leads it. Who leads no more ends its sessions; the switch connects
+again, and nothing that was on its way is left of the old one.
 
 A bundle that adds flows begins with the groups that they lead to (`openflow.groups`).
 
@@ -45,6 +48,7 @@ from ovsnet.controller.notices import (
     PortsChanged,
     Send,
     Settled,
+    StandingBy,
     Synchronised,
     WriteFailed,
 )
@@ -69,9 +73,11 @@ from ovsnet.controller.openflow.protocol import (
     FIRST_XID,
     FLOW_XID,
     NO_MASTER,
+    STALE_GENERATION,
     BundleControl,
     ControllerRole,
 )
+from ovsnet.controller.role import Role
 from ovsnet.controller.settlement import Settlement
 from ovsnet.flows.flow import Flow, FlowKey
 from ovsnet.flows.ledger import Delta
@@ -118,6 +124,7 @@ class State(Enum):
     """Where a session stands; the module's text has the whole picture."""
 
     ASKING_ROLE = auto()
+    STANDING_BY = auto()
     WAITING = auto()
     READING_STAMP = auto()
     LISTING = auto()
@@ -129,7 +136,8 @@ class State(Enum):
 
 
 _SERVING: Final = {State.STEADY, State.FILLING, State.COMMITTING}
-_ASKING: Final = set(State) - {State.WAITING, State.STEADY, State.BACKING_OFF, State.ENDED}
+_RESTING: Final = {State.STANDING_BY, State.WAITING, State.STEADY, State.BACKING_OFF, State.ENDED}
+_ASKING: Final = set(State) - _RESTING
 
 
 class _Bundle(msgspec.Struct):
@@ -156,7 +164,8 @@ class _Listing(msgspec.Struct):
 class Session:
     """The state machine of one connection whose switch is known to be that of `node`.
 
-    `generation` is the term of our leadership. `shared` encodes what goes to many switches alike.
+    `generation` is the term of our leadership, None while we stand by. `shared` encodes what goes
+    to many switches alike.
     """
 
     def __init__(
@@ -164,7 +173,7 @@ class Session:
         node: str,
         connected: Connected,
         *,
-        generation: int,
+        generation: int | None,
         shared: encode.SharedAdds,
         timing: Timing,
         now: float,
@@ -175,11 +184,11 @@ class Session:
         self.state = State.ASKING_ROLE
         self.acknowledged: int | None = None
         self._ports = {port.ofport: port for port in connected.ports}
-        self._generation = generation
         self._shared = shared
         self._timing = timing
         self._desired: Desired | None = None
         self._xid = self._question = FIRST_XID
+        self._role = Role(generation, self._next_xid, self._send)
         self._bundle: _Bundle | None = None
         self._listing: _Listing | None = None
         self._dumps = Dumps(node, self._next_xid, self._send, timing.answer)
@@ -219,9 +228,18 @@ class Session:
         return min(times)
 
     def start(self, now: float) -> list[Outcome]:
-        """Ask for the role of master. To be called once, first."""
+        """Ask for our role. To be called once, first."""
         self._asked = now
-        return [self._send(encode.role_request(self._xid, self._generation))]
+        return [*self._role.ask()]
+
+    def lead(self, generation: int, now: float) -> list[Outcome]:
+        """Ask to be master under this term. A session that serves already goes on meanwhile."""
+        if self.state is State.ENDED:
+            return []
+        if self.state is State.STANDING_BY:
+            self.state = State.ASKING_ROLE
+        self._asked = now
+        return [*self._role.lead(generation)]
 
     def desire(self, desired: Desired, now: float) -> list[Outcome]:
         """From now on the switch should have these flows; `desired` is read again and again.
@@ -326,10 +344,19 @@ class Session:
                 return []
 
     def _role_granted(self, event: RoleGranted, now: float) -> list[Outcome]:
-        if self.state is not State.ASKING_ROLE or event.xid != self._question:
+        role, questions = self._role.granted(event)
+        if questions:
+            self._asked = now
+            return [*questions]
+        if role is None:
             return []
-        if event.role is not ControllerRole.MASTER:
-            return self._end(f"it made us {event.role.name} when asked for MASTER")
+        if role is not self._role.wanted:
+            return self._end(f"it made us {role.name} when asked for {self._role.wanted.name}")
+        if self.state is not State.ASKING_ROLE:
+            return []
+        if role is ControllerRole.SLAVE:
+            self.state = State.STANDING_BY
+            return [StandingBy(self.node, self.connection, self.ports)]
         self.state = State.WAITING
         admitted = Admitted(self.node, self.connection, self.ports)
         return [admitted, *(self._read_stamp(now) if self._desired else [])]
@@ -478,8 +505,8 @@ class Session:
         return [Settled(self.node, revision, seconds)]
 
     def _refused(self, event: Refused, now: float) -> list[Outcome]:
-        if self.state is State.ASKING_ROLE and event.xid == self._question:
-            return self._fenced(event.text)
+        if self._role.asked(event.xid):
+            return self._role_refused(event, now)
         if self._dumps.asked(event.xid):
             return self._dumps.failed(f"it refused: {event.text}", now)
         if self._counters.asked(event.xid):
@@ -492,6 +519,15 @@ class Session:
         if event.xid == self._question or (listing is not None and event.xid == listing.xid):
             return self._end(f"it refused to say what flows it has: {event.text}")
         return []
+
+    def _role_refused(self, event: Refused, now: float) -> list[Outcome]:
+        if self._role.generation is not None:
+            return self._fenced(event.text)
+        if (event.kind, event.code) != STALE_GENERATION:
+            return self._end(f"it gives us no role: {event.text}")
+        # There has been a new leader since it said which one it had.
+        self._asked = now
+        return [*self._role.ask()]
 
     def _failed(self, bundle: _Bundle, refusal: Refused, now: float) -> list[Outcome]:
         """Nothing of the bundle was applied. Begin again with what the switch really has.
@@ -523,7 +559,11 @@ class Session:
             self._audit_at = now + self._timing.audit
 
     def _fenced(self, reason: str) -> list[Outcome]:
-        return [Fenced(self.node, self._generation, reason), *self._end(reason)]
+        term = self._role.generation
+        if term is None:
+            # Of one who stands by there is nothing to be kept out.
+            return []
+        return [Fenced(self.node, term, reason, self._role.seen), *self._end(reason)]
 
     def _end(self, reason: str, close: bool = True) -> list[Outcome]:
         self.state = State.ENDED

@@ -147,6 +147,37 @@ class WatchStatus(msgspec.Struct, frozen=True):
     refreshed: int = 0
 
 
+class Leadership(msgspec.Struct, frozen=True):
+    """Which of several controllers leads. All of them know all, and one writes.
+
+    `identity` is the answering controller's own, `leader` that of the one that leads (empty: nobody
+    that it knows of): pod, address and a number that no other has, with `_` between them. `term` is
+    the leader's; it leads since `since`, by its own clock. `lease` is the Lease's namespace and
+    name.
+    """
+
+    leads: bool
+    identity: str
+    leader: str
+    term: int
+    lease: str
+    since: datetime | None = None
+
+    @property
+    def pod(self) -> str:
+        """The leader's pod; empty if nobody leads."""
+        return self.leader.partition("_")[0]
+
+    def referral(self, command: str) -> str:
+        """What to tell whoever asks one that stands by: whom to ask, and how."""
+        if not self.leader:
+            return "this controller stands by, and knows of none that leads"
+        # Controllers are in the namespace of their Lease.
+        namespace = self.lease.partition("/")[0]
+        how = f"kubectl -n {namespace} exec {self.pod} -- ovsnet {command}"
+        return f"this controller stands by; {self.pod} leads: {how}"
+
+
 class Refresh(msgspec.Struct, frozen=True):
     """What `POST /refresh` answers: the number of this request for fresh lists of all kinds."""
 
@@ -154,7 +185,8 @@ class Refresh(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """One controller. `generation` is its term of leadership. `drops` begins with the most.
+    """One controller. `generation` is its term of leadership, 0 while it stands by; `leadership` is
+    there if there may be several. `drops` begins with the most.
     `policies` are those that are not enforced as they stand, `services` those that are not served
     as they stand, in the order of their names.
     """
@@ -168,6 +200,12 @@ class Status(msgspec.Struct, frozen=True):
     drops: tuple[PodDropped, ...] = ()
     policies: tuple[PolicyComplaint, ...] = ()
     services: tuple[ServiceComplaint, ...] = ()
+    leadership: Leadership | None = None
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether it writes nothing, and cannot know what is in effect."""
+        return self.leadership is not None and not self.leadership.leads
 
     def missing(
         self,
@@ -184,6 +222,8 @@ class Status(msgspec.Struct, frozen=True):
         """
         wanted = versions or {}
         found = [] if self.ready else ["the controller has not yet read the cluster's objects"]
+        if self.stands_by:
+            found.append("this controller stands by, and does not know what is in effect")
         for watch in self.watches:
             if watch.state is WatchState.STALE:
                 found.append(f"there is no news of {watch.kind} objects: {watch.reason}")
@@ -210,13 +250,15 @@ class Status(msgspec.Struct, frozen=True):
     def problems(self) -> tuple[str, ...]:
         """What is not as it should be, in words; empty if all is well."""
         found = [] if self.ready else ["the controller has not yet read the cluster's objects"]
+        if self.leadership is not None and not self.leadership.leader:
+            found.append("no controller leads")
         for watch in self.watches:
             if watch.state is WatchState.STALE:
                 found.append(f"no news of {watch.kind} objects: {watch.reason}")
         for node in self.nodes:
             if not node.connected:
                 found.append(f"{node.name}: its switch is not connected")
-            elif not node.revision.current:
+            elif not node.revision.current and not self.stands_by:
                 found.append(f"{node.name}: its switch has not confirmed all of its flows")
             found += [f"{node.name}: port {p.name} is refused: {p.reason}" for p in node.refused]
         parts = Counter(complaint.policy for complaint in self.policies)

@@ -41,10 +41,11 @@ def objection(connected: Connected, nodes: Collection[str]) -> str | None:
 class Switchboard:
     """The sessions by connection and by node. Of two connections of a node the newer one wins.
 
-    `generation` is the term of our leadership: a switch that has seen a greater one refuses us.
+    `generation` is the term of our leadership, None while we stand by: a switch that has seen a
+    greater one refuses us.
     """
 
-    def __init__(self, generation: int, timing: Timing) -> None:
+    def __init__(self, generation: int | None, timing: Timing) -> None:
         self._generation = generation
         self._timing = timing
         self._shared = SharedAdds()
@@ -58,6 +59,24 @@ class Switchboard:
 
     def __iter__(self) -> Iterator[Session]:
         return iter(self._by_node.values())
+
+    @property
+    def generation(self) -> int | None:
+        """The term of our leadership; None while we stand by."""
+        return self._generation
+
+    def lead(self, generation: int, now: float) -> list[Outcome]:
+        """Lead from now on, under this term, which is greater than any that we led under before."""
+        self._generation = generation
+        outcomes: list[Outcome] = []
+        for session in list(self):
+            outcomes += self._settled(session, session.lead(generation, now))
+        return outcomes
+
+    def stand_by(self, reason: str) -> list[Outcome]:
+        """Write nothing from now on, for this reason. The switches connect again."""
+        self._generation = None
+        return [outcome for session in list(self) for outcome in self.close(session.node, reason)]
 
     def session(self, node: str) -> Session | None:
         """The session of a node, if its switch is connected."""

@@ -22,8 +22,14 @@ from ovsnet.controller.openflow.events import (
     FlowsListed,
     Refused,
     RoleGranted,
+    RoleLost,
 )
-from ovsnet.controller.openflow.protocol import BUNDLES_CAPABILITY, BundleControl, ControllerRole
+from ovsnet.controller.openflow.protocol import (
+    BUNDLES_CAPABILITY,
+    NO_MASTER,
+    BundleControl,
+    ControllerRole,
+)
 from ovsnet.flows.learnt import LEARNT_COOKIE
 from ovsnet.names import Table, datapath_id
 
@@ -45,7 +51,7 @@ class RawFlow(NamedTuple):
 class FakeSwitch:
     """`refuse`: cookies of flows that it will not have, when they are added to a bundle, and
     `refuse_late`, when the bundle is committed. `refuse_groups`: it will have no group.
-    `newest`: the greatest generation id it has seen. `packets`: what it has counted for a flow.
+    `newest`: the greatest generation id it has seen. `role`: what its only controller is to it. `packets`: what it has counted for a flow.
     """
 
     def __init__(self, node: str = "node-1") -> None:
@@ -60,7 +66,8 @@ class FakeSwitch:
         self.refuse: set[int] = set()
         self.refuse_late: set[int] = set()
         self.refuse_groups = False
-        self.newest = 0
+        self.newest = 2**64 - 1
+        self.role = ControllerRole.EQUAL
         self.answers: deque[Event] = deque()
         self._bundle: list[bytes] | None = None
         self._closed = False
@@ -96,9 +103,17 @@ class FakeSwitch:
     def reconnect(self) -> Connected:
         """The old connection is gone, and with it what was half done on it."""
         self.connection += 1
+        self.role = ControllerRole.EQUAL
         self.answers.clear()
         self._bundle = None
         return self.connected()
+
+    def led_by_another(self, generation: int) -> None:
+        """Another controller becomes master under this generation id."""
+        self.newest = generation
+        if self.role is ControllerRole.MASTER:
+            self.role = ControllerRole.SLAVE
+            self.answers.append(RoleLost(self.connection, self.role))
 
     def receive(self, data: bytes) -> None:
         while data:
@@ -114,16 +129,17 @@ class FakeSwitch:
                 self.answers.append(Echoed(self.connection, xid))
             case 24:
                 role, generation = struct.unpack_from("!I4xQ", data, 8)
-                assert role == ControllerRole.MASTER
-                if generation < self.newest:
-                    self._refuse(xid, 11, 0, data)
-                else:
+                if role != ControllerRole.NOCHANGE:
+                    if 0 < (self.newest - generation) % 2**64 < 2**63:
+                        self._refuse(xid, 11, 0, data)
+                        return
                     self.newest = generation
-                    self.answers.append(
-                        RoleGranted(self.connection, xid, ControllerRole.MASTER, generation)
-                    )
+                    self.role = ControllerRole(role)
+                self.answers.append(RoleGranted(self.connection, xid, self.role, self.newest))
             case 18:
                 self._multipart(xid, data)
+            case 33 | 34 if self.role is ControllerRole.SLAVE:
+                self._refuse(xid, *NO_MASTER, data)
             case 33:
                 self._control(xid, BundleControl(struct.unpack_from("!H", data, 12)[0]), data)
             case 34:

@@ -205,12 +205,11 @@ def _multipart(kind: Multipart, xid: int, body: bytes) -> bytes:
     return _MULTIPART.pack(OFP_VERSION, Kind.MULTIPART_REQUEST, length, xid, kind, 0) + body
 
 
-def role_request(xid: int, generation: int) -> bytes:
-    """Asks for the role of master under this generation id (64 bit; OpenFlow 1.5.1, 6.3.5)."""
-    return _ROLE.pack(
-        *(OFP_VERSION, Kind.ROLE_REQUEST, _ROLE.size, xid),
-        *(ControllerRole.MASTER, generation),
-    )
+def role_request(xid: int, generation: int, role: ControllerRole = ControllerRole.MASTER) -> bytes:
+    """Asks for a role under this generation id (64 bit; OpenFlow 1.5.1, 6.3.5). `NOCHANGE` asks
+    which role and generation id there are.
+    """
+    return _ROLE.pack(OFP_VERSION, Kind.ROLE_REQUEST, _ROLE.size, xid, role, generation)
 
 
 def echo_request(xid: int) -> bytes:

@@ -17,6 +17,9 @@ FIRST_XID: Final = 2
 NO_MASTER: Final = (1, 10)
 """Type and code of the error that only the master may do this (OFPBRC_IS_SLAVE)."""
 
+STALE_GENERATION: Final = (11, 0)
+"""Type and code of the error that another has led under a later generation id (OFPRRFC_STALE)."""
+
 TABLE_ALL: Final = 0xFF
 BUNDLES_CAPABILITY: Final = 1 << 9
 """Bit of the features reply that says the switch knows bundles (ofp_capabilities)."""

@@ -111,6 +111,14 @@ class Connection:
         """
         return self._authorized("GET", f"{path}?{urlencode(query)}", silence, b"", {})
 
+    def put(self, path: str, body: bytes, silence: float) -> Response:
+        """Replaces an object by its JSON; else as `get`.
+
+        Raises:
+            UnreachableError: there was no response. Whether it was done is not known.
+        """
+        return self._authorized("PUT", path, silence, body, {"Content-Type": _JSON})
+
     def post(self, path: str, body: bytes, silence: float) -> Response:
         """Creates an object from its JSON; else as `get`.
 
@@ -152,7 +160,7 @@ class Connection:
                 f"{configuration.host.rstrip('/')}{target}",
                 body=body or None,
                 headers=ours | headers,
-                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=silence),
+                timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, silence), read=silence),
                 retries=False,
                 redirect=False,
                 preload_content=False,

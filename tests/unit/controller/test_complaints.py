@@ -16,7 +16,7 @@ from service_objects import endpoint_slice, service
 
 from ovsnet.api import Remark, Subject
 from ovsnet.controller import report
-from ovsnet.controller.brain import Brain
+from ovsnet.controller.brain import Brain, StandsBy
 from ovsnet.controller.complainer import REMIND, Complainer, standing
 from ovsnet.controller.complaints import (
     POLICY,
@@ -234,7 +234,7 @@ class Stage:
         self.datapaths = {"node-1": "system", "node-2": "system"}
         self.events = []
         self.now = 0.0
-        self.brain = SimpleNamespace(network=self.network, switchboard=self)
+        self.brain = SimpleNamespace(network=self.network, switchboard=self, term=1)
         self.complainer = Complainer(self.brain, self.events.append, lambda: self.now)
 
     def session(self, name):
@@ -258,6 +258,20 @@ def test_it_is_told_once_and_again_while_it_lasts():
     assert stage.refresh() == [told]
     assert stage.refresh() == []
     assert stage.refresh(REMIND) == [told]
+
+
+def test_who_stands_by_tells_nothing_and_who_takes_over_tells_all():
+    stage = Stage(FAULTY)
+    stage.brain.term = None
+    assert stage.refresh() == []
+    stage.brain.term = 1
+    (told,) = stage.refresh()
+    assert stage.refresh() == []
+    stage.brain.term = None
+    stage.complainer(StandsBy())
+    assert stage.refresh(REMIND) == []
+    stage.brain.term = 2
+    assert stage.refresh() == [told]
 
 
 def test_it_is_told_of_whatever_policies_there_are_now():
@@ -302,7 +316,7 @@ def test_datapaths_and_pods_that_come_and_go_decide_about_ports_of_sctp():
 def test_the_status_has_every_complaint():
     world = World.of([], [], [], [FAULTY])
     brain = Brain(network_of(world), Switchboard(1, Timing()))
-    document = report.status(brain, 1, 0.0, {}, lambda moment: moment)
+    document = report.status(brain, None, 0.0, {}, lambda moment: moment)
     (told,) = complaints([FAULTY])
     assert document.policies == (PolicyComplaint("shop/db", told.field, told.reason),)
 
@@ -423,7 +437,7 @@ def test_the_status_has_services_and_their_slices_with_a_few_complaints_each():
     wrong = tuple(Fault(f"endpoints[{n:02d}]", "r") for n in range(12))
     network.put_slice(replace(HERE, faults=wrong))
     brain = Brain(network, Switchboard(1, Timing()))
-    document = report.status(brain, 1, 0.0, {}, lambda moment: moment)
+    document = report.status(brain, None, 0.0, {}, lambda moment: moment)
     assert document.policies == ()
     assert document.services == (
         ServiceComplaint("Service", "bank/web", "spec.clusterIPs", IN_USE),

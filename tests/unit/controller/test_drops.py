@@ -263,7 +263,7 @@ def observed(monkeypatch):
     monkeypatch.setattr("ovsnet.controller.observer.HttpServer", _Server)
     monkeypatch.setattr("ovsnet.controller.inquiry.desk.PATIENCE", 0.5)
     brain = Brain(network_of(WORLD), Switchboard(1, Timing()))
-    observer = Observer(brain, 1, lambda: 0.0, lambda: 0.0)
+    observer = Observer(brain, lambda: None, lambda: 0.0, lambda: 0.0)
     loop = Loop(brain, lambda: 0.0, observer)
     thread = threading.Thread(target=loop.run, args=(None,), daemon=True)
     thread.start()

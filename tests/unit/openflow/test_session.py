@@ -61,6 +61,7 @@ def test_nothing_is_asked_or_written_before_the_truth_is_known():
     outcomes = board.handle(switch.connected(), {NODE}, 0)
     for outcome in outcomes:
         switch.receive(outcome.data)
+    assert board.handle(switch.answers.popleft(), {NODE}, 0) == []
     outcomes = board.handle(switch.answers.popleft(), {NODE}, 0)
     assert [type(o) for o in outcomes] == [Admitted]
     assert board.session(NODE).state is State.WAITING
@@ -313,6 +314,7 @@ def test_a_write_refused_because_another_leads_ends_the_session():
 
 def test_a_switch_that_makes_us_something_else_than_master_is_left():
     play = Play(Wanted())
+    play.answer()
     granted = play.switch.answers.popleft()
     play.feed(RoleGranted(granted.connection, granted.xid, ControllerRole.EQUAL, 1))
     assert [type(n) for n in play.said] == [Close, Lost]
