@@ -98,8 +98,12 @@ class Connection:
     server refuses the old ones.
     """
 
-    def __init__(self, load: Callable[[], Any]) -> None:
+    def __init__(self, load: Callable[[], Any], server: str = "") -> None:
+        """`load` makes the client's configuration; `server` is a URL in place of the one in it."""
         self._load = load
+        # Not put into the configuration: whenever the client reads a service account's token
+        # afresh it sets the server that came with it again.
+        self._server = server.rstrip("/")
         self._lock = threading.Lock()
         self._configuration, self._pool = self._open()
 
@@ -154,10 +158,11 @@ class Connection:
         with self._lock:
             configuration, pool = self._configuration, self._pool
             ours = {"Accept": _JSON, "User-Agent": "ovsnet"} | _auth(configuration)
+        host = self._server or configuration.host.rstrip("/")
         try:
             raw = pool.request(
                 method,
-                f"{configuration.host.rstrip('/')}{target}",
+                f"{host}{target}",
                 body=body or None,
                 headers=ours | headers,
                 timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, silence), read=silence),
@@ -167,9 +172,9 @@ class Connection:
             )
         except urllib3.exceptions.SSLError as error:
             self._reload(configuration)
-            raise UnreachableError(f"TLS with {configuration.host} failed: {error}") from None
+            raise UnreachableError(f"TLS with {host} failed: {error}") from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise UnreachableError(f"no answer from {configuration.host}: {error}") from None
+            raise UnreachableError(f"no answer from {host}: {error}") from None
         return Response(raw)
 
     def _reload(self, refused: Any) -> None:
@@ -216,11 +221,9 @@ def connect(kubeconfig: Path | None = None, server: str = "") -> Connection:
     """
 
     def load() -> Any:
-        found = _from_service_account() if kubeconfig is None else _from_kubeconfig(kubeconfig)
-        found.host = server or found.host
-        return found
+        return _from_service_account() if kubeconfig is None else _from_kubeconfig(kubeconfig)
 
-    return Connection(load)
+    return Connection(load, server)
 
 
 def _from_kubeconfig(path: Path) -> Any:
