@@ -36,6 +36,10 @@ integration: install ## Run the integration tests (root; real Open vSwitch in ne
 integration-real: install ## Run the integration tests on a real API server (root; needs Go)
 	$(BIN)/python -m tests.conformance.integration
 
+.PHONY: test-kernel
+test-kernel: install ## Run the integration tests on the kernel's datapath (in QEMU; an hour or more)
+	$(BIN)/python -m tests.kernel
+
 .PHONY: bench
 bench: install ## Measure the hot paths against their baselines
 	$(BIN)/python -m tests.bench
