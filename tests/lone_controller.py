@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ovsnet.sandbox.apiserver.server import ApiServer
-
 _WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -26,7 +24,7 @@ def fetch(url: str, method: str = "GET", body: Any = None) -> Any:
 
 
 @contextlib.contextmanager
-def lone_controller(server: ApiServer, log: Path) -> Iterator[str]:
+def lone_controller(kubeconfig: Path, log: Path) -> Iterator[str]:
     """Runs a controller of that cluster, which writes its log there; yields its URL."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -34,7 +32,7 @@ def lone_controller(server: ApiServer, log: Path) -> Iterator[str]:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "ovsnet.controller"),
-                *("--kubeconfig", str(server.kubeconfig)),
+                *("--kubeconfig", str(kubeconfig)),
                 *("--plain", "--listen", "127.0.0.1:0", "--agents", "127.0.0.1:0"),
                 *("--http", f"127.0.0.1:{port}"),
             ],

@@ -12,6 +12,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,24 +28,25 @@ def at_hand() -> Path | None:
     return Path(directory).resolve() if directory else None
 
 
-@contextlib.contextmanager
-def api_server(*controllers: str) -> Iterator[Path]:
-    """etcd and a kube-apiserver, and those of the controllers; yields a kubeconfig."""
+def require() -> Path:
+    """The directory with the programs; skips the test if there is none."""
     directory = at_hand()
     if directory is None:
         pytest.skip(f"no real kube-apiserver at hand ({VARIABLE} is not set)")
+    return directory
+
+
+@contextlib.contextmanager
+def api_server(**options: Any) -> Iterator[Path]:
+    """etcd and a kube-apiserver alone, unless `options` say more; yields a kubeconfig."""
+    programs = str(require())
     with tempfile.TemporaryDirectory(prefix="ovsnet-kubernetes-") as root:
-        options = Options(
-            programs=str(directory),
-            directory=root,
-            port=_free_port(),
-            run=controllers,
-            authorization=("RBAC",),
-        )
-        with running(options) as kubeconfig:
+        settings = {"run": (), "port": free_port(), "authorization": ("RBAC",)} | options
+        with running(Options(programs=programs, directory=root, **settings)) as kubeconfig:
             yield kubeconfig
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody uses now."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Events about policies on the sandbox's API server, as kubectl shows them, and its faults."""
+"""Events about policies on API servers, as kubectl shows them, and through faults."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import urllib.error
 import urllib.request
 
 import pytest
+from api_servers import SERVERS, api_server
 
 from ovsnet.api import connect
 from ovsnet.api.recorder import Pace, Recorder
 from ovsnet.api.remark import Remark, Subject
-from ovsnet.sandbox.apiserver.server import ApiServer, Options
 
 PATIENCE = 30
 PACE = Pace(quiet=0.0, backoff=0.02, backoff_most=0.2)
@@ -22,9 +22,9 @@ POLICIES = "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies"
 EVENTS = "/api/v1/namespaces/default/events"
 
 
-@pytest.fixture
-def server():
-    with ApiServer(Options(controllers=())) as made:
+@pytest.fixture(params=SERVERS)
+def server(request):
+    with api_server(request.param) as made:
         yield made
 
 
@@ -102,6 +102,7 @@ def test_kubectl_shows_it_with_the_policy(server, recorder, tmp_path):
 
 def test_an_event_waits_for_a_server_that_refuses_everything(server, recorder):
     subject = policy(server)
+    server.need_embedded("refuses everything when it is told to")
     send(server, "POST", "/sandbox/faults", {"refuseSeconds": 0.5})
     recorder.record(Remark(subject, "NotEnforced", "late", "spec"))
     pause = threading.Event()

@@ -10,6 +10,7 @@ import urllib.request
 from ipaddress import ip_address
 
 import pytest
+from api_servers import SERVERS, api_server
 from msgspec.structs import replace
 
 from ovsnet.api import (
@@ -28,33 +29,32 @@ from ovsnet.api import (
 )
 from ovsnet.api.watch import Watch, watch_node
 from ovsnet.model import PodRef, Protocol, ServicePort, ServiceRef, SliceEndpoint, SlicePort
-from ovsnet.sandbox.apiserver.bootstrap import Advertised
-from ovsnet.sandbox.apiserver.server import ApiServer, Options
 
 PATIENCE = 30
 TIMING = Timing(watch=20.0, stall=10.0, backoff=0.02, backoff_most=0.2, page=7)
 
 
-@pytest.fixture
-def server():
-    with ApiServer(Options(bookmark_interval=0.5, controllers=())) as made:
+@pytest.fixture(params=SERVERS)
+def server(request):
+    with api_server(request.param) as made:
         yield made
 
 
 class Client:
     """Writes objects, and asks for faults."""
 
-    def __init__(self, url):
-        self.url = url
+    def __init__(self, server):
+        self.server = server
 
     def send(self, method, path, body=None, media="application/json"):
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": media}
-        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        request = urllib.request.Request(self.server.url + path, data, headers, method=method)
         with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return json.load(answer)
 
     def faults(self, **what):
+        self.server.need_embedded("refuses and forgets when it is told to")
         self.send("POST", "/sandbox/faults", what)
 
     def node(self, name, **spec):
@@ -128,7 +128,7 @@ class Follower:
 @pytest.fixture
 def scene(server):
     connection = connect(server.kubeconfig)
-    client = Client(server.url)
+    client = Client(server)
     followers = []
 
     def follow(kind=POD):
@@ -160,16 +160,12 @@ OWN = ServiceRef("default", "kubernetes")
 WEB = ServiceRef("default", "web")
 
 
-@pytest.fixture
-def served():
+@pytest.fixture(params=SERVERS)
+def served(request):
     """A server that makes EndpointSlices of pods, and its own."""
-    options = Options(
-        bookmark_interval=0.5,
-        controllers=("endpointslice", "garbage"),
-        advertised=Advertised("192.0.2.9", 6443),
-    )
-    with ApiServer(options) as server:
-        yield Client(server.url), connect(server.kubeconfig)
+    controllers = ("endpointslice", "garbage")
+    with api_server(request.param, controllers=controllers, advertised="192.0.2.9") as server:
+        yield Client(server), connect(server.kubeconfig)
 
 
 @pytest.fixture
@@ -202,14 +198,14 @@ def endpoints(*expected):
 
 
 def test_the_servers_own_service_is_there_from_the_start(services):
-    _, heard, slices = services
+    client, heard, slices = services
     service = heard.view[OWN]
     assert [str(address) for address in service.addresses] == ["10.96.0.1"]
     assert service.ports == (ServicePort("https", Protocol.TCP, 443),)
     assert service.created
     (slice_,) = slices.view.values()
     assert slice_.owner == OWN
-    assert slice_.ports == (SlicePort("https", Protocol.TCP, 6443),)
+    assert slice_.ports == (SlicePort("https", Protocol.TCP, client.server.port),)
     assert slice_.endpoints == (SliceEndpoint(ip_address("192.0.2.9")),)
 
 
@@ -356,7 +352,7 @@ def test_a_server_that_comes_back(server, scene):
     client.pod("a")
     follower = follow()
     follower.wait(lambda f: f.view is not None)
-    server.stop()
+    server.need_embedded("ends at once").stop()
     follower.wait(lambda f: f.count(Stale) == 1)
     assert set(follower.view) == {PodRef("default", "a")}
 
@@ -388,7 +384,7 @@ def test_any_course_of_writes_and_faults_ends_with_the_truth(scene, seed):
 
 
 def test_one_node_by_name(server):
-    client = Client(server.url)
+    client = Client(server)
     client.node("other", podCIDR="10.9.0.0/24")
     seen = queue.Queue()
     connection = connect(server.kubeconfig)

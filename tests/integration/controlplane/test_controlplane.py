@@ -36,16 +36,9 @@ NAMESPACE: Object = {"metadata": {"name": "kept"}}
 
 
 def options(root: Path, **more: Any) -> Options:
-    directory = real_apiserver.at_hand()
-    if directory is None:
-        pytest.skip(f"no real kube-apiserver at hand ({real_apiserver.VARIABLE} is not set)")
-    settings = {"port": free_port(), "run": ()} | more
-    return Options(programs=str(directory), directory=str(root), **settings)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    programs = str(real_apiserver.require())
+    settings = {"port": real_apiserver.free_port(), "run": ()} | more
+    return Options(programs=programs, directory=str(root), **settings)
 
 
 def ask(kubeconfig: Path | str, method: str, path: str, body: Object | None = None) -> Object:
@@ -187,7 +180,7 @@ def namespace() -> Iterator[Path]:
 
 
 def test_from_one_namespace_to_another(tmp_path: Path, namespace: Path) -> None:
-    here = free_port()
+    here = real_apiserver.free_port()
     outside = tmp_path / "outside"
     wanted = options(
         tmp_path / "data",

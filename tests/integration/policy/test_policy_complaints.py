@@ -58,7 +58,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
 @pytest.fixture
 def controller(server: ApiServer, tmp_path: Path) -> Iterator[str]:
     """The URL of a controller of that cluster."""
-    with lone_controller(server, tmp_path / "log") as url:
+    with lone_controller(server.kubeconfig, tmp_path / "log") as url:
         yield url
 
 

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from api_servers import SERVERS, Served, api_server
 from lone_controller import fetch, lone_controller
 from places import wait_for
-
-from ovsnet.sandbox.apiserver.server import ApiServer, Options
 
 COMMAND = (sys.executable, "-c", "from ovsnet.cli.main import main; main()")
 SPACE = "namespaces/default"
@@ -24,16 +23,16 @@ SLICES = f"/apis/discovery.k8s.io/v1/{SPACE}/endpointslices"
 EVENTS = f"/api/v1/{SPACE}/events"
 
 
-@pytest.fixture
-def server() -> Iterator[ApiServer]:
-    with ApiServer(Options(controllers=())) as made:
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest) -> Iterator[Served]:
+    with api_server(request.param) as made:
         yield made
 
 
 @pytest.fixture
-def controller(server: ApiServer, tmp_path: Path) -> Iterator[str]:
+def controller(server: Served, tmp_path: Path) -> Iterator[str]:
     """The URL of a controller of that cluster."""
-    with lone_controller(server, tmp_path / "log") as url:
+    with lone_controller(server.kubeconfig, tmp_path / "log") as url:
         yield url
 
 
@@ -53,7 +52,7 @@ def complaints(url: str) -> list[tuple[str, str, str]] | None:
 
 
 def test_services_and_slices_that_are_not_served(
-    server: ApiServer, controller: str, tmp_path: Path
+    server: Served, controller: str, tmp_path: Path
 ) -> None:
     made = fetch(server.url + SERVICES, "POST", service("first"))
     address = made["spec"]["clusterIP"]
