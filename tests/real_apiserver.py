@@ -18,13 +18,12 @@ import pytest
 
 from ovsnet.sandbox.controlplane.options import Options
 from ovsnet.sandbox.controlplane.start import running
-
-VARIABLE = "OVSNET_SANDBOX_APISERVER"
+from ovsnet.sandbox.layout import PROGRAMS_VARIABLE
 
 
 def at_hand() -> Path | None:
     """The directory with the programs, if there is one."""
-    directory = os.environ.get(VARIABLE, "")
+    directory = os.environ.get(PROGRAMS_VARIABLE, "")
     return Path(directory).resolve() if directory else None
 
 
@@ -32,7 +31,7 @@ def require() -> Path:
     """The directory with the programs; skips the test if there is none."""
     directory = at_hand()
     if directory is None:
-        pytest.skip(f"no real kube-apiserver at hand ({VARIABLE} is not set)")
+        pytest.skip(f"no real kube-apiserver at hand ({PROGRAMS_VARIABLE} is not set)")
     return directory
 
 

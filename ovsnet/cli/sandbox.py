@@ -17,6 +17,7 @@ import msgspec
 
 from ovsnet.names import TUNNEL_UDP_PORTS
 from ovsnet.sandbox import entering, process, state, teardown
+from ovsnet.sandbox.choosing import programs_option
 from ovsnet.sandbox.layout import Layout, LayoutError, from_environment
 
 if TYPE_CHECKING:
@@ -91,15 +92,7 @@ def sandbox(ctx: click.Context) -> None:
 
 @sandbox.command()
 @click.option("--nodes", default=3, show_default=True, help="How many nodes there are.")
-@click.option(
-    "--apiserver",
-    "programs",
-    metavar="DIRECTORY",
-    envvar="OVSNET_SANDBOX_APISERVER",
-    show_envvar=True,
-    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
-    help="Run Kubernetes' own control plane, whose programs are in DIRECTORY.",
-)
+@programs_option
 @click.option(
     "--tunnel",
     type=click.Choice(sorted(TUNNEL_UDP_PORTS)),

@@ -12,6 +12,9 @@ import msgspec
 INSTANCE_VARIABLE = "OVSNET_SANDBOX"
 """Environment variable that names another sandbox than the usual one, for tests beside it."""
 
+PROGRAMS_VARIABLE = "OVSNET_SANDBOX_APISERVER"
+"""Environment variable that names a directory with Kubernetes' programs, to run a sandbox on."""
+
 RUN_DIRECTORY = Path("/run/ovsnet")
 NETNS_DIRECTORY = Path("/run/netns")
 DEFAULT_INSTANCE = "sandbox"

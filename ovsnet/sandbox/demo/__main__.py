@@ -6,10 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 
 from ovsnet.sandbox import plan, process, teardown
+from ovsnet.sandbox.choosing import programs_option
 from ovsnet.sandbox.client import UNREACHABLE, ApiError
 from ovsnet.sandbox.demo import leftovers
 from ovsnet.sandbox.demo.application import ApplicationError
@@ -32,13 +34,15 @@ _BROKEN_OFF = (
 _INTERRUPTED = 130
 
 
-def _tell(story: Story, nodes: int, layout: Layout, tally: Tally) -> frozenset[str]:
+def _tell(
+    story: Story, nodes: int, programs: Path | None, layout: Layout, tally: Tally
+) -> frozenset[str]:
     """Tell the story and take the sandbox away, whatever happens; the links that it had.
 
     Raises:
         ClusterError: there was no sandbox to tell it on.
     """
-    story.up(nodes)
+    story.up(nodes, programs)
     try:
         try:
             story.tell()
@@ -60,7 +64,8 @@ def _tell(story: Story, nodes: int, layout: Layout, tally: Tally) -> frozenset[s
     show_default=True,
     help="How many nodes the sandbox has.",
 )
-def main(nodes: int) -> None:
+@programs_option
+def main(nodes: int, programs: Path | None) -> None:
     """Start a sandbox, run an application on it, prove that its network works, take it away.
 
     Exit status 0: every check passed.
@@ -76,7 +81,7 @@ def main(nodes: int) -> None:
     try:
         layout = from_environment()
         before = leftovers.look(layout)
-        inside = _tell(Story(layout, screen, tally), nodes, layout, tally)
+        inside = _tell(Story(layout, screen, tally), nodes, programs, layout, tally)
     except (AlreadyRunningError, BusyError, ClusterError, LayoutError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:

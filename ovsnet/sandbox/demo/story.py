@@ -39,7 +39,7 @@ class Story:
         self._screen = screen
         self._teller = Teller(layout, screen, tally)
 
-    def up(self, nodes: int) -> None:
+    def up(self, nodes: int, programs: Path | None) -> None:
         """Start the sandbox. Raises ClusterError if it does not start."""
         self._screen.section(f"A cluster of {nodes} nodes on this machine")
         began = time.monotonic()
@@ -50,7 +50,7 @@ class Story:
                 steps.append(step)
                 show(sum(each.endswith("is ready") for each in steps))
 
-            self._teller.state = cluster.up(self._layout, nodes, report)
+            self._teller.state = cluster.up(self._layout, nodes, report, programs)
         seconds = time.monotonic() - began
         self._screen.say(
             f"{nodes} nodes ready after {seconds:.1f} s: each with its own Open vSwitch "
