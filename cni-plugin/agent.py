@@ -16,7 +16,15 @@ from ovsnet.cni import config as options
 from ovsnet.cni import revalidation, servedudp, tracked
 from ovsnet.cni.check import Checker
 from ovsnet.cni.config import Config, ConfigError
+from ovsnet.cni.correspondence import Correspondence
 from ovsnet.cni.credentials import Files
+from ovsnet.cni.discovery import (
+    Controllers,
+    ControllerSource,
+    FixedControllers,
+    WatchedControllers,
+    controllers_of,
+)
 from ovsnet.cni.edges import Edges, no_checkpoint
 from ovsnet.cni.endpoint import Endpoints
 from ovsnet.cni.exchange import Exchange
@@ -63,8 +71,32 @@ def source_of(config: Config) -> NodeSource:
     return WatchedSource(config.node_name, Path(config.state_dir) / "ranges", watch)
 
 
-def identity_of(config: Config, database: Database) -> Identity | None:
-    """What keeps the node's certificate; None if no controller wants one.
+def discovery_of(config: Config) -> ControllerSource:
+    """The configured controllers, or those behind the configured service.
+
+    Raises:
+        CredentialsError: the API server's address or credentials are missing.
+    """
+    if not config.controller_service:
+        return FixedControllers(Controllers(config.controllers, config.agents_urls))
+    kubeconfig = Path(config.kubeconfig) if config.kubeconfig else None
+    connection = api.connect(kubeconfig, config.apiserver)
+    namespace, _, service = config.controller_service.partition("/")
+
+    def watch(heard: Callable[[Controllers], None]) -> api.Watch:
+        def emit(listening: Sequence[api.Listening]) -> None:
+            heard(controllers_of(listening, plain=config.plain))
+
+        return api.watch_listening(connection, namespace, service, emit)
+
+    return WatchedControllers(Path(config.state_dir) / "controllers", watch)
+
+
+def identity_of(
+    config: Config, database: Database, controllers: Callable[[], Sequence[str]]
+) -> Identity | None:
+    """What keeps the node's certificate; None if no controller wants one. `controllers` are the
+    URLs of their listeners for agents.
 
     Raises:
         CredentialsError: the API server's address or credentials are missing.
@@ -78,7 +110,7 @@ def identity_of(config: Config, database: Database) -> Identity | None:
         config.node_name,
         Files(Path(config.state_dir) / "tls"),
         Path(config.token),
-        lambda: [url for url in config.agents_urls if url.startswith("https:")],
+        lambda: [url for url in controllers() if url.startswith("https:")],
         lambda heard: api.watch_config_map(connection, namespace, name, heard),
         installer(database),
     )
@@ -96,6 +128,7 @@ class Agent:
         source: NodeSource,
         checkpoint: Callable[[str], None] = no_checkpoint,
     ) -> None:
+        _make_private(Path(config.state_dir))
         self._store = Store(Path(config.state_dir) / "agent.db", config.quarantine)
         self._database = Database(Path(config.ovsdb))
         self._closer = Closer()
@@ -115,20 +148,28 @@ class Agent:
         endpoints = Endpoints(edges, self._teardown)
         housekeeping = Housekeeping(edges, endpoints, self._teardown)
         tables = {table.value: table.text for table in names.Table}
+        self._discovery = discovery_of(config)
         self._keeper = Keeper(
-            config, source, self._database, node, housekeeping, tables, checkpoint
+            config,
+            source,
+            self._database,
+            node,
+            housekeeping,
+            tables,
+            checkpoint,
+            lambda: self._discovery.controllers().targets,
         )
         plugin = Plugin(endpoints, self._teardown, Checker(edges))
         self._server = Server(Path(config.socket), plugin.answer)
-        self._identity = identity_of(config, self._database)
+        self._identity = identity_of(config, self._database, self._urls)
         tls = self._identity.context if self._identity else None
-        rundir, urls = Path(config.ovs_rundir), config.agents_urls
-        name = config.node_name
-        self._reporters = [Reporter(name, url, Exchange(url, tls=tls)) for url in urls]
-        self._respondents = [
-            Respondent(name, url, Exchange(url, PATIENCE, tls), lambda: tracked.connections(rundir))
-            for url in urls
-        ]
+        rundir, name = Path(config.ovs_rundir), config.node_name
+        self._correspondence = Correspondence(
+            lambda url: Reporter(name, url, Exchange(url, tls=tls)),
+            lambda url: Respondent(
+                name, url, Exchange(url, PATIENCE, tls), lambda: tracked.connections(rundir)
+            ),
+        )
         management = rundir / f"{config.bridge}.mgmt"
         self._moving = Moving(lambda: LeadWatch(management), lambda: servedudp.connected(rundir))
         self._settling = Settling(
@@ -138,9 +179,15 @@ class Agent:
         )
 
     def _settled(self, stamp: Stamp | None) -> None:
-        for reporter in self._reporters:
-            reporter.settled(stamp)
+        self._correspondence.settled(stamp)
         self._moving.settled(stamp)
+
+    def _urls(self) -> Sequence[str]:
+        return self._discovery.controllers().urls
+
+    def _controllers_changed(self) -> None:
+        self._correspondence.keep(self._urls())
+        self._keeper.look()
 
     def start(self) -> None:
         """Answer calls and keep the node in shape, in threads of their own."""
@@ -148,10 +195,8 @@ class Agent:
         self._keeper.start()
         if self._identity is not None:
             self._identity.start()
-        for reporter in self._reporters:
-            reporter.start()
-        for respondent in self._respondents:
-            respondent.start()
+        self._correspondence.keep(self._urls())
+        self._discovery.start(self._controllers_changed)
         self._moving.start()
         self._settling.start()
 
@@ -160,10 +205,8 @@ class Agent:
         self._server.stop()
         self._settling.stop()
         self._moving.stop()
-        for reporter in self._reporters:
-            reporter.stop()
-        for respondent in self._respondents:
-            respondent.stop()
+        self._discovery.stop()
+        self._correspondence.stop()
         self._keeper.stop()
         if self._identity is not None:
             self._identity.stop()
@@ -171,6 +214,12 @@ class Agent:
         self._closer.stop()
         self._database.close()
         self._store.close()
+
+
+def _make_private(directory: Path) -> None:
+    """Make a directory into which root alone may look, whoever made it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o700)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ovsnet import names
+from ovsnet.cni.discovery import AGENTS, OPENFLOW
 from ovsnet.cni.ranges import NodeRanges
 
 _LAST_PORT = 65535
@@ -70,6 +71,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             " text."
         ),
     ] = ("http://127.0.0.1:9096",)
+    controller_service: Annotated[
+        str,
+        _option(
+            "Namespace and name of the Service whose endpoints are the controllers, in place of"
+            f" controllers and agents_urls; its ports are named {OPENFLOW} and {AGENTS}."
+        ),
+    ] = ""
+    plain: Annotated[
+        bool, _option("Speak with the controllers of controller_service in plain text.")
+    ] = False
     authority: Annotated[
         str, _option("Namespace and name of the ConfigMap that says which controllers to trust.")
     ] = f"ovsnet-system/{names.AUTHORITY}"
@@ -170,6 +181,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 f"underlay_bridge: {self.underlay_bridge!r}; expected a name of its own of at most"
                 f" {_LONGEST_DEVICE} characters"
             )
+        self._check_controllers()
+
+    def _check_controllers(self) -> None:
         for target in self.controllers:
             if target.split(":", 1)[0] not in {"tcp", "ssl", "unix"}:
                 raise ValueError(f"controllers: {target!r}; expected tcp:ADDRESS:PORT or the like")
@@ -180,10 +194,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             # Asked for its port, it says itself what is wrong with it.
             if wrong or split.port == 0:
                 raise ValueError(f"agents_urls: {url!r}; expected https://ADDRESS:PORT")
-        namespace, _, name = self.authority.partition("/")
-        if not namespace or not name or "/" in name:
-            raise ValueError(f"authority: {self.authority!r}; expected NAMESPACE/NAME")
-        if self.secure and not any(map(_is_https, self.agents_urls)):
+        for option in ("authority", "controller_service"):
+            text: str = getattr(self, option)
+            namespace, _, name = text.partition("/")
+            none = option == "controller_service" and not text
+            if not none and (not namespace or not name or "/" in name):
+                raise ValueError(f"{option}: {text!r}; expected NAMESPACE/NAME")
+        configured = not self.controller_service
+        if configured and self.secure and not any(map(_is_https, self.agents_urls)):
             raise ValueError("agents_urls: with ssl: controllers one of them must be https:")
 
     @property
@@ -199,6 +217,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     @property
     def secure(self) -> bool:
         """Whether the node needs a certificate: some controller is spoken with over TLS."""
+        if self.controller_service:
+            return not self.plain
         return any(t.startswith("ssl:") for t in self.controllers) or any(
             map(_is_https, self.agents_urls)
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ovsnet import logs, names
@@ -54,9 +54,12 @@ class Keeper:
         housekeeping: Housekeeping,
         tables: Mapping[int, str],
         checkpoint: Callable[[str], None],
+        controllers: Callable[[], Sequence[str]],
     ) -> None:
+        """`controllers` are their targets, as of now; `look` is to be called when they change."""
         self._config = config
         self._source = source
+        self._controllers = controllers
         self._database = database
         self._node = node
         self._housekeeping = housekeeping
@@ -83,6 +86,10 @@ class Keeper:
         self._source.start(self._wake.set)
         self._links.start()
         self._thread.start()
+
+    def look(self) -> None:
+        """Go through everything soon, for something has changed; from any thread."""
+        self._wake.set()
 
     def stop(self) -> None:
         """End after the present round."""
@@ -189,7 +196,7 @@ class Keeper:
             config.bridge,
             config.node_name,
             network.userspace,
-            config.controllers,
+            tuple(self._controllers()),
             network.ranges.gateway.pod_mac,
             network.mtu,
             Tunnel(config.tunnel_type, config.overlay_port) if config.tunnel else None,
@@ -204,7 +211,7 @@ class Keeper:
             "bridge configured" if present else "bridge created",
             bridge=config.bridge,
             mtu=network.mtu,
-            controllers=list(config.controllers),
+            controllers=list(desired.controllers),
         )
         self._warn_of_version()
 

@@ -89,6 +89,13 @@ Some of these belong together with settings elsewhere:
 - `agents_urls` are where the agent reports which flows are in effect and is asked for its node's
   live connections. A controller believes it only if it speaks from one of the node's own addresses.
   With none, `ovsnet status` shows nothing of this node as settled.
+- With `controller_service` the agent follows that Service's EndpointSlices and keeps the switch's
+  controllers, and those that it reports to, the same as its endpoints, ready or not. The Service's
+  ports must be named `openflow` and `agents`. The last list is kept in `state_dir`, for an agent that
+  starts while the API server is away; an empty one changes nothing. See
+  [leadership.md](leadership.md).
+- `apiserver` is for clusters without kube-proxy: nothing serves the API server's own service address
+  on a node before ovsnet does.
 - When flows are in effect the agent sees from what ovs-vswitchd's threads do (`/proc/PID/task`). It
   needs to be in the same PID namespace for that, and to have CAP_SYS_PTRACE. Without it reports are
   right all the same, but come up to 1 s later; with the kernel's datapath always up to 0.5 s later.

@@ -51,7 +51,8 @@ class RawFlow(NamedTuple):
 class FakeSwitch:
     """`refuse`: cookies of flows that it will not have, when they are added to a bundle, and
     `refuse_late`, when the bundle is committed. `refuse_groups`: it will have no group.
-    `newest`: the greatest generation id it has seen. `role`: what its only controller is to it. `packets`: what it has counted for a flow.
+    `newest`: the greatest generation id it has seen. `role`: what its only controller is to it.
+    `packets`: what it has counted for a flow.
     """
 
     def __init__(self, node: str = "node-1") -> None:

@@ -14,6 +14,7 @@ from ovsnet.api.endpointslice import ENDPOINT_SLICE
 from ovsnet.api.events import Changed, Deleted, Event, Fresh, Reached, Stale, Synced
 from ovsnet.api.kept import Keep, Kept
 from ovsnet.api.lease import Lease, LeaseStore
+from ovsnet.api.listening import Listening, watch_listening
 from ovsnet.api.namespace import NAMESPACE
 from ovsnet.api.networkpolicy import NETWORK_POLICY
 from ovsnet.api.node import NODE
@@ -50,6 +51,7 @@ __all__ = [
     "Kind",
     "Lease",
     "LeaseStore",
+    "Listening",
     "NoAnswerError",
     "Reached",
     "Recorder",
@@ -63,5 +65,6 @@ __all__ = [
     "Watch",
     "connect",
     "watch_config_map",
+    "watch_listening",
     "watch_node",
 ]

@@ -106,7 +106,7 @@ class Reflector(Generic[WireT, ValueT]):
     """Follows the objects of one kind.
 
     `random` yields numbers from 0 to 1; `now` is in seconds of any one clock; `field_selector`
-    narrows the objects down, as in `metadata.name=node-1`.
+    narrows the objects down, as in `metadata.name=node-1`, and so does `label_selector`.
     """
 
     def __init__(
@@ -116,11 +116,13 @@ class Reflector(Generic[WireT, ValueT]):
         random: Callable[[], float],
         now: float,
         field_selector: str = "",
+        label_selector: str = "",
     ) -> None:
         self._kind = kind
         self._timing = timing
         self._random = random
-        self._selector = (("fieldSelector", field_selector),) if field_selector else ()
+        selectors = (("fieldSelector", field_selector), ("labelSelector", label_selector))
+        self._selector = tuple(each for each in selectors if each[1])
         self._view: View[ValueT] = View(kind)
         self._goal = _Goal.LIST
         self._request = _Request.NONE

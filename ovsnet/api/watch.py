@@ -71,6 +71,7 @@ class Watch:
         emit: Emit,
         *,
         field_selector: str = "",
+        label_selector: str = "",
         reached: Emit | None = None,
         timing: Timing | None = None,
         clock: Callable[[], float] = time.time,
@@ -85,11 +86,11 @@ class Watch:
         self._cuttable = False
         self._clock = clock
         self._log = logs.get("api").bind(kind=kind.name)
-        if field_selector:
-            self._log = self._log.bind(selector=field_selector)
+        if field_selector or label_selector:
+            self._log = self._log.bind(selector=field_selector or label_selector)
         timing = timing or Timing()
         self._reflector: Reflector[Any, Any] = Reflector(
-            kind, timing, chance, clock(), field_selector
+            kind, timing, chance, clock(), field_selector, label_selector
         )
         self._stopping = threading.Event()
         self._lock = threading.RLock()
