@@ -1,4 +1,4 @@
-"""CHECK and STATUS: is one attachment as ADD left it, and can the node take pods."""
+"""CHECK and STATUS: is one attachment as ADD left it, and does the node carry pods."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ovsnet.cni.netlink import Netlink, NetlinkError
 from ovsnet.cni.node import NotReady
 from ovsnet.cni.ovsdb import DatabaseUnreachable
 from ovsnet.cni.probe import Probe, quickly_then_slowly
-from ovsnet.cni.ranges import Addresses, NodeRanges
+from ovsnet.cni.ranges import Addresses
 from ovsnet.cni.store import Record, State
 
 _ANSWER_SECONDS = 2.0
@@ -94,15 +94,19 @@ class Checker:
             self._edges.closer.close(probe.socket)
 
     def status(self, request: Request) -> None:
-        """STATUS: returns if the node can take pods.
+        """STATUS: returns if the node carries pods.
+
+        A runtime makes a node NotReady that does not, and Kubernetes then evicts its running pods.
+        So it is no reason that the next ADD may be refused: without a controller what runs goes
+        on, and a full range has all its pods running.
 
         Raises:
-            CniError: 50 if it cannot; 51 if running pods are affected too; a delegated IPAM
+            CniError: 50 if it does not; 51 if running pods are affected too; a delegated IPAM
                 plugin's own.
         """
         edges = self._edges
         try:
-            network = edges.node.network()
+            edges.node.network()
             controllers = ports.controllers_connected(edges.database, edges.bridge)
         except NotReady as reason:
             raise CniError(self._severity(), f"the node is not ready: {reason}") from None
@@ -112,29 +116,18 @@ class Checker:
             ) from None
         if not datapath.switch_answers(edges.ovs_rundir):
             raise CniError(Code.LIMITED, "ovs-vswitchd does not run")
-        if not any(controllers.values()):
+        if not datapath.has_flows(edges.ovs_rundir, edges.bridge):
             targets = ", ".join(sorted(controllers)) or "none is configured"
             raise CniError(
-                Code.NOT_AVAILABLE, f"the switch has no connection to a controller ({targets})"
+                Code.NOT_AVAILABLE, f"no controller has programmed the switch yet ({targets})"
             )
-        if request.conf.ipam is None:
-            self._room(network.ranges)
-        else:
+        if request.conf.ipam is not None:
             delegate.of_request(request).status(request.conf.version)
 
     def _severity(self) -> Code:
         """Without ovs-vswitchd running pods lose new connections as well."""
         running = datapath.switch_answers(self._edges.ovs_rundir)
         return Code.NOT_AVAILABLE if running else Code.LIMITED
-
-    def _room(self, ranges: NodeRanges) -> None:
-        usage = self._edges.store.usage(ranges, self._edges.wall())
-        if usage.used + usage.quarantined >= usage.size:
-            raise CniError(
-                Code.NOT_AVAILABLE,
-                f"the node's range {ranges.text} is exhausted: of {usage.size} addresses"
-                f" {usage.used} are in use and {usage.quarantined} in quarantine",
-            )
 
 
 def _told(request: Request, record: Record) -> list[str]:
