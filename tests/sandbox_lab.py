@@ -48,6 +48,7 @@ from ovsnet.sandbox import (
 )
 from ovsnet.sandbox.kubelet.sandboxes import Sandbox, Stage, Store, Target
 from ovsnet.sandbox.layout import CONTROL, FABRIC, NETNS_DIRECTORY, OUTSIDE, Layout, layout
+from ovsnet.sandbox.wishes import Wishes
 
 _WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 NAMESPACE = "lab"
@@ -82,12 +83,14 @@ class Execution:
 @dataclass
 class Lab:
     """One sandbox. `extra` are options that its controller is started with besides, `embedded`
-    is the program that its API server runs as, where that is the embedded one.
+    is the program that its API server runs as, where that is the embedded one, `rights` are what
+    its controller and agents get where it is a real one.
     """
 
     instance: str
     extra: tuple[str, ...] = ()
     embedded: str = API_SERVER_WITH_CHOSEN_UIDS
+    rights: tuple[dict[str, Any], ...] = ()
     layout: Layout = field(init=False)
 
     def __post_init__(self) -> None:
@@ -107,8 +110,7 @@ class Lab:
                 self.layout,
                 nodes,
                 lambda text: None,
-                real_apiserver.at_hand(),
-                datapath.TUNNEL,
+                Wishes(str(real_apiserver.at_hand() or ""), datapath.TUNNEL, self.rights),
             )
         finally:
             api_server._EMBEDDED, cluster._controller = original_embedded, original_controller

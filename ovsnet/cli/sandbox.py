@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -101,16 +100,18 @@ def sandbox(ctx: click.Context) -> None:
     help="What nodes wrap packets to each other in.",
 )
 @click.pass_obj
-def up(layout: Layout, nodes: int, programs: Path | None, tunnel: str) -> None:
+def up(layout: Layout, nodes: int, programs: str, tunnel: str) -> None:
     """Start the sandbox; returns when all its nodes are ready."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    from ovsnet.sandbox import cluster  # noqa: PLC0415  it imports much that `exec` does without
+    # These import much that `exec` does without.
+    from ovsnet.sandbox import cluster  # noqa: PLC0415
+    from ovsnet.sandbox.wishes import Wishes  # noqa: PLC0415
 
     began = time.monotonic()
     try:
         with _progress() as report:
-            reached = cluster.up(layout, nodes, report, programs, tunnel)
+            reached = cluster.up(layout, nodes, report, Wishes(programs, tunnel))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--nodes") from error
     seconds = time.monotonic() - began

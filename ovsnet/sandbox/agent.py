@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from ovsnet.sandbox import node, plan, process
+from ovsnet.sandbox import identities, node, plan, process
 from ovsnet.sandbox.layout import Layout
 from ovsnet.sandbox.process import Spec
 
@@ -34,7 +34,7 @@ def options(
     paths = layout.node(host.name)
     return {
         "node": host.name,
-        "kubeconfig": str(layout.inner_kubeconfig),
+        "kubeconfig": str(identities.agent(layout)),
         "cluster_cidrs": list(plan.POD_CIDRS),
         "services": list(plan.SERVICE_CIDRS),
         "external": list(plan.EXTERNAL_CIDRS),

@@ -13,20 +13,21 @@ from ovsnet.sandbox.controlplane.options import API_SERVER, CONTROLLERS, ETCD, O
 from ovsnet.sandbox.layout import CONTROL, Layout
 from ovsnet.sandbox.process import Spec
 from ovsnet.sandbox.state import API_SERVER as PROCESS
+from ovsnet.sandbox.wishes import Wishes
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """Which API server a sandbox has: with `programs` Kubernetes' own, from that directory."""
+    """Which API server a sandbox has."""
 
     port: int
     """The port of 127.0.0.1 by which clients on this machine reach it."""
 
-    programs: str = ""
+    wishes: Wishes
 
     @property
     def url(self) -> str:
         """Where clients on this machine reach it."""
-        return f"{'https' if self.programs else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self.wishes.programs else 'http'}://127.0.0.1:{self.port}"
 
 
 def check(directory: Path) -> None:
@@ -44,7 +45,7 @@ def spec(layout: Layout, hosts: plan.Plan, choice: Choice) -> Spec:
     Raises:
         OSError: what it is told cannot be written.
     """
-    if not choice.programs:
+    if not choice.wishes.programs:
         return Spec(PROCESS, (*_EMBEDDED, *_embedded_arguments(layout, hosts, choice)))
     return Spec(PROCESS, start.command(start.write(_options(layout, hosts, choice))))
 
@@ -68,7 +69,7 @@ def _embedded_arguments(layout: Layout, hosts: plan.Plan, choice: Choice) -> tup
 def _options(layout: Layout, hosts: plan.Plan, choice: Choice) -> Options:
     address = str(hosts.control.ipv4)
     return Options(
-        programs=choice.programs,
+        programs=choice.wishes.programs,
         directory=str(layout.control_plane),
         bind=address,
         advertise=address,
@@ -81,4 +82,23 @@ def _options(layout: Layout, hosts: plan.Plan, choice: Choice) -> Options:
             Outlet(str(layout.kubeconfig), choice.url),
             Outlet(str(layout.inner_kubeconfig)),
         ),
+        flags={API_SERVER: _audit(layout)} if choice.wishes.rights else {},
     )
+
+
+def _audit(layout: Layout) -> tuple[str, ...]:
+    """Flags by which it writes down what service accounts ask of it, a line of JSON each."""
+    policy = layout.control_plane / "audit-policy.json"
+    policy.parent.mkdir(parents=True, exist_ok=True)
+    asked = {"level": "Metadata", "userGroups": ["system:serviceaccounts"]}
+    policy.write_bytes(
+        msgspec.json.encode(
+            {
+                "apiVersion": "audit.k8s.io/v1",
+                "kind": "Policy",
+                "omitStages": ["RequestReceived"],
+                "rules": [asked, {"level": "None"}],
+            }
+        )
+    )
+    return (f"--audit-policy-file={policy}", f"--audit-log-path={layout.audit_log}")

@@ -7,30 +7,29 @@ import os
 import shutil
 import socket
 import sys
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from ovsnet.sandbox import (
-    access,
     agent,
     api_server,
     fabric,
-    netns,
+    identities,
     node,
     plan,
     process,
+    readiness,
     state,
     teardown,
 )
 from ovsnet.sandbox.api_server import Choice
-from ovsnet.sandbox.client import UNREACHABLE, ApiError, Client
+from ovsnet.sandbox.client import UNREACHABLE, ApiError
 from ovsnet.sandbox.controlplane.programs import MissingProgramError
 from ovsnet.sandbox.layout import CONTROL, OUTSIDE, Layout
 from ovsnet.sandbox.process import Spec
+from ovsnet.sandbox.readiness import Report
 from ovsnet.sandbox.state import (
     CONTROLLER,
     AlreadyRunningError,
@@ -39,18 +38,19 @@ from ovsnet.sandbox.state import (
     Phase,
     State,
 )
-
-Report = Callable[[str], None]
-"""Is told each step in words, as it begins."""
+from ovsnet.sandbox.wishes import USUAL, Wishes
 
 OUTSIDE_PORT = 80
 OPENFLOW_PORT = 6653
 AGENTS_PORT = 9096
 
-_READY_SECONDS = 60.0
-_API_SECONDS = 180.0
-"""Kubernetes' own takes its time on a busy machine."""
-
+_FAILURES = (
+    ApiError,
+    fabric.FabricError,
+    node.NodeError,
+    process.ProcessError,
+    *UNREACHABLE,
+)
 _PROGRAMS = {
     "ip": "iproute2",
     "nft": "nftables",
@@ -82,13 +82,9 @@ def up(
     layout: Layout,
     nodes: int,
     report: Report,
-    programs: Path | None = None,
-    tunnel: str = "vxlan",
+    wishes: Wishes = USUAL,
 ) -> State:
     """Start a sandbox of so many nodes and return when all of them are ready.
-
-    With `programs` its API server is Kubernetes' own, from that directory. `tunnel` is one of
-    `names.TUNNEL_UDP_PORTS`.
 
     What an interrupted start has left is cleared away first. If this one fails or is interrupted,
     nothing of it stays.
@@ -100,8 +96,8 @@ def up(
     """
     check_machine()
     try:
-        if programs is not None:
-            api_server.check(programs)
+        if wishes.programs:
+            api_server.check(Path(wishes.programs))
     except MissingProgramError as error:
         raise ClusterError(str(error)) from error
     hosts = plan.plan(nodes)
@@ -114,9 +110,8 @@ def up(
             )
         teardown.clear(layout)
         try:
-            choice = Choice(_free_port(), str(programs or ""))
-            return _start(layout, hosts, report, choice, tunnel)
-        except (fabric.FabricError, node.NodeError, process.ProcessError, OSError) as error:
+            return _start(layout, hosts, report, wishes)
+        except _FAILURES as error:
             teardown.remove(layout)
             raise ClusterError(str(error)) from error
         except BaseException:
@@ -132,8 +127,9 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _start(layout: Layout, hosts: plan.Plan, report: Report, choice: Choice, tunnel: str) -> State:
+def _start(layout: Layout, hosts: plan.Plan, report: Report, wishes: Wishes) -> State:
     userspace = not node.kernel_datapath()
+    choice = Choice(_free_port(), wishes)
     opening = Opening(
         started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         userspace=userspace,
@@ -151,18 +147,21 @@ def _start(layout: Layout, hosts: plan.Plan, report: Report, choice: Choice, tun
     with ThreadPoolExecutor(len(hosts.nodes)) as pool:
         for _ in pool.map(partial(_start_switch, layout, userspace=userspace), hosts.nodes):
             pass
-    _wait_for_api(layout)
+    readiness.wait_for_api(layout)
+    if wishes.rights:
+        report("giving controller and agents their rights")
+        asyncio.run(identities.grant(layout, wishes.rights))
     report("starting controller, agents and kubelets")
     for spec in (_controller(layout, hosts), _outside(layout)):
         process.start(layout, spec)
     for host in hosts.nodes:
         node.start_kubelet(layout, host)
     # A switch whose first attempt to connect is refused waits for seconds before its next one.
-    _wait_for_controller(layout, hosts)
+    readiness.wait_for_controller(layout, str(hosts.control.ipv4), OPENFLOW_PORT)
     for host in hosts.nodes:
-        agent.start(layout, host, controller_of(hosts), agent.Datapath(userspace, tunnel))
+        agent.start(layout, host, controller_of(hosts), agent.Datapath(userspace, wishes.tunnel))
     report("waiting for the nodes to be ready")
-    asyncio.run(_wait_for_nodes(layout, len(hosts.nodes), report))
+    asyncio.run(readiness.wait_for_nodes(layout, len(hosts.nodes), report))
     reached = state.describe(layout, hosts, opening, Phase.UP, process.records(layout))
     state.write(layout, reached)
     return reached
@@ -178,7 +177,7 @@ def _controller(layout: Layout, hosts: plan.Plan) -> Spec:
         CONTROLLER,
         (
             *(sys.executable, "-m", "ovsnet.controller"),
-            *("--kubeconfig", str(layout.inner_kubeconfig)),
+            *("--kubeconfig", str(identities.controller(layout))),
             *("--listen", f"{hosts.control.ipv4}:{OPENFLOW_PORT}"),
             *("--http", f"127.0.0.1:{state.CONTROLLER_HTTP_PORT}"),
             *("--agents", f"{hosts.control.ipv4}:{AGENTS_PORT}"),
@@ -203,76 +202,6 @@ def _outside(layout: Layout) -> Spec:
         (sys.executable, "-m", "ovsnet.sandbox.outside", "--port", str(OUTSIDE_PORT)),
         netns=str(layout.netns(OUTSIDE)),
     )
-
-
-def _wait_for_api(layout: Layout) -> None:
-    """Wait until the API server has written its kubeconfigs, which it does once it answers."""
-    deadline = time.monotonic() + _API_SECONDS
-    while not (layout.kubeconfig.exists() and layout.inner_kubeconfig.exists()):
-        _check_processes(layout)
-        if time.monotonic() > deadline:
-            raise ClusterError(f"the API server was not ready within {_API_SECONDS:g} s")
-        time.sleep(0.01)
-
-
-def _wait_for_controller(layout: Layout, hosts: plan.Plan) -> None:
-    """Wait until the controller accepts connections of switches."""
-
-    def listens() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex((str(hosts.control.ipv4), OPENFLOW_PORT)) == 0
-
-    deadline = time.monotonic() + _READY_SECONDS
-    while not netns.within(layout.netns(CONTROL), listens):
-        _check_processes(layout)
-        if time.monotonic() > deadline:
-            raise ClusterError(f"the controller was not ready within {_READY_SECONDS:g} s")
-        time.sleep(0.02)
-
-
-def _check_processes(layout: Layout) -> None:
-    for name, record in process.records(layout).items():
-        if not process.alive(record):
-            raise ClusterError(f"{name} has ended: {node.last_words(layout, name)}")
-
-
-async def _wait_for_nodes(layout: Layout, count: int, report: Report) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
-    known: frozenset[str] = frozenset()
-    async with Client(access.of_file(layout.kubeconfig)) as client:
-        while True:
-            faults = await node_faults(client)
-            ready = frozenset(name for name, fault in faults.items() if fault is None)
-            for name in sorted(ready - known):
-                report(f"{name} is ready")
-            known = ready
-            if len(ready) == count:
-                return
-            _check_processes(layout)
-            if time.monotonic() > deadline:
-                raise ClusterError(
-                    f"after {_READY_SECONDS:g} s {len(ready)} of {count} nodes are ready; "
-                    + "; ".join(f"{n}: {f}" for n, f in faults.items() if f is not None)
-                )
-            await asyncio.sleep(0.05)
-
-
-async def node_faults(client: Client) -> dict[str, str | None]:
-    """Of every registered node, why it is not ready; None for one that is."""
-    try:
-        items = (await client.get("/api/v1/nodes"))["items"]
-    except (ApiError, *UNREACHABLE):
-        return {}
-    faults: dict[str, str | None] = {}
-    for item in items:
-        conditions = item.get("status", {}).get("conditions", ())
-        ready = next((c for c in conditions if c["type"] == "Ready"), None)
-        if ready is None:
-            faults[item["metadata"]["name"]] = "its kubelet has not reported yet"
-        else:
-            true = ready["status"] == "True"
-            faults[item["metadata"]["name"]] = None if true else ready.get("message", "")
-    return faults
 
 
 def start_process(layout: Layout, name: str) -> State:

@@ -1,17 +1,35 @@
 """As whom each part of a sandbox speaks to the API server.
 
-The embedded one asks nobody who they are. Kubernetes' own knows every part by a kubeconfig that is
-its alone, and lets it do no more than it may in any cluster.
+The embedded one asks nobody who they are. Kubernetes' own knows kubelets by certificates that are
+theirs alone, as in any cluster, and controller and agents by the service accounts of the rights
+that they were given.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ovsnet.sandbox import plan
+from ovsnet.sandbox import access, plan
+from ovsnet.sandbox.client import Client, Object
 from ovsnet.sandbox.controlplane import credentials
 from ovsnet.sandbox.layout import Layout
+
+NAMESPACE = "ovsnet-system"
+CONTROLLER = "ovsnet-controller"
+AGENT = "ovsnet-node"
+
+_TOKEN_LIFE = timedelta(days=30)
+_PLURALS = {
+    "Namespace": "namespaces",
+    "ServiceAccount": "serviceaccounts",
+    "Role": "roles",
+    "RoleBinding": "rolebindings",
+    "ClusterRole": "clusterroles",
+    "ClusterRoleBinding": "clusterrolebindings",
+}
+_ORDER = tuple(_PLURALS)
 
 
 def kubelet(layout: Layout, node: str) -> Path:
@@ -24,7 +42,59 @@ def kubelet(layout: Layout, node: str) -> Path:
         return layout.inner_kubeconfig
     file = layout.node(node).kubelet / "kubeconfig"
     file.parent.mkdir(parents=True, exist_ok=True)
-    server = f"https://{plan.plan(1).control.ipv4}:{plan.API_PORT}"
     now = datetime.now(UTC)
-    file.write_text(credentials.node_kubeconfig(layout.control_plane, server, node, now))
+    file.write_text(credentials.node_kubeconfig(layout.control_plane, _server(), node, now))
     return file
+
+
+def controller(layout: Layout) -> Path:
+    """The kubeconfig of the controller."""
+    return _own_or_any(layout, CONTROLLER)
+
+
+def agent(layout: Layout) -> Path:
+    """The kubeconfig of the agents."""
+    return _own_or_any(layout, AGENT)
+
+
+async def grant(layout: Layout, rights: Iterable[Object]) -> None:
+    """Create the objects that give controller and agents their rights, and their kubeconfigs.
+
+    Of `rights` only namespaces, service accounts, roles and their bindings are looked at.
+
+    Raises:
+        ApiError: the API server refused something.
+    """
+    known = [each for each in rights if each["kind"] in _PLURALS]
+    async with Client(access.of_file(layout.kubeconfig)) as client:
+        for each in sorted(known, key=lambda one: _ORDER.index(one["kind"])):
+            await client.create(_collection(each), each)
+        for account in (CONTROLLER, AGENT):
+            path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{account}/token"
+            spec = {"expirationSeconds": int(_TOKEN_LIFE.total_seconds())}
+            made = await client.create(path, {"spec": spec})
+            text = credentials.token_kubeconfig(
+                layout.control_plane, _server(), made["status"]["token"]
+            )
+            _file(layout, account).write_text(text)
+
+
+def _collection(obj: Object) -> str:
+    """The path under which objects like this one are created."""
+    base = "/api/v1" if obj["apiVersion"] == "v1" else f"/apis/{obj['apiVersion']}"
+    namespace = obj["metadata"].get("namespace")
+    place = f"/namespaces/{namespace}" if namespace else ""
+    return f"{base}{place}/{_PLURALS[obj['kind']]}"
+
+
+def _server() -> str:
+    return f"https://{plan.plan(1).control.ipv4}:{plan.API_PORT}"
+
+
+def _file(layout: Layout, account: str) -> Path:
+    return layout.control_plane / f"{account}.kubeconfig"
+
+
+def _own_or_any(layout: Layout, account: str) -> Path:
+    own = _file(layout, account)
+    return own if own.exists() else layout.inner_kubeconfig

@@ -101,6 +101,11 @@ class Layout(msgspec.Struct, frozen=True):
         return self.root / "control-plane"
 
     @property
+    def audit_log(self) -> Path:
+        """What service accounts asked of Kubernetes' own API server, if they had rights given."""
+        return self.control_plane / "log" / "audit.log"
+
+    @property
     def made_rundir(self) -> Path:
         """Exists if Open vSwitch's usual directory did not before, and must go with the sandbox."""
         return self.root / "made-openvswitch-rundir"

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import click
 
@@ -34,9 +33,7 @@ _BROKEN_OFF = (
 _INTERRUPTED = 130
 
 
-def _tell(
-    story: Story, nodes: int, programs: Path | None, layout: Layout, tally: Tally
-) -> frozenset[str]:
+def _tell(story: Story, nodes: int, programs: str, layout: Layout, tally: Tally) -> frozenset[str]:
     """Tell the story and take the sandbox away, whatever happens; the links that it had.
 
     Raises:
@@ -65,7 +62,7 @@ def _tell(
     help="How many nodes the sandbox has.",
 )
 @programs_option
-def main(nodes: int, programs: Path | None) -> None:
+def main(nodes: int, programs: str) -> None:
     """Start a sandbox, run an application on it, prove that its network works, take it away.
 
     Exit status 0: every check passed.

@@ -19,6 +19,7 @@ from ovsnet.sandbox.demo.serving import Serving
 from ovsnet.sandbox.demo.teller import Teller, wait
 from ovsnet.sandbox.layout import OUTSIDE, Layout
 from ovsnet.sandbox.state import CONTROLLER
+from ovsnet.sandbox.wishes import Wishes
 
 OVERLAY_BYTES = 50
 """What VXLAN over IPv4 adds to a packet: IPv4 20, UDP 8, VXLAN 8, Ethernet 14 (RFC 7348)."""
@@ -39,7 +40,7 @@ class Story:
         self._screen = screen
         self._teller = Teller(layout, screen, tally)
 
-    def up(self, nodes: int, programs: Path | None) -> None:
+    def up(self, nodes: int, programs: str) -> None:
         """Start the sandbox. Raises ClusterError if it does not start."""
         self._screen.section(f"A cluster of {nodes} nodes on this machine")
         began = time.monotonic()
@@ -50,7 +51,7 @@ class Story:
                 steps.append(step)
                 show(sum(each.endswith("is ready") for each in steps))
 
-            self._teller.state = cluster.up(self._layout, nodes, report, programs)
+            self._teller.state = cluster.up(self._layout, nodes, report, Wishes(programs))
         seconds = time.monotonic() - began
         self._screen.say(
             f"{nodes} nodes ready after {seconds:.1f} s: each with its own Open vSwitch "
