@@ -28,7 +28,7 @@ SUITES = (
     "network",
     "policy",
     "services",
-    "settled",
+    "settled/test_settled_cluster.py",
     "sandbox",
     "cli",
 )
