@@ -97,6 +97,8 @@ def _signed(
 ) -> bytes:
     issuer = authority.certificate
     until = min(now + life, issuer.not_valid_after_utc)
+    # Not by more than its life: it is renewed when a third of all its time is left.
+    since = now - min(BACK_DATED, life)
     # For people to read; a node's name may be longer than X.520 allows here (ub-common-name).
     subject = x509.NameAttribute(NameOID.COMMON_NAME, name[:_LONGEST_COMMON_NAME])
     certificate = (
@@ -105,7 +107,7 @@ def _signed(
         .issuer_name(issuer.subject)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACK_DATED)
+        .not_valid_before(since)
         .not_valid_after(until)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_USAGE, critical=True)

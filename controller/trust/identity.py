@@ -48,7 +48,7 @@ def bearer(review: Review, account: Account) -> NamedNode | BoundPod | Disbeliev
     """Whose token it is."""
     if not review.authenticated:
         return Disbelieved(
-            f"the API server does not believe the token: {review.error or 'no word'}"
+            f"the API server does not believe the token: {review.error or 'no reason given'}"
         )
     if account.audience not in review.audiences:
         return Disbelieved(f"the token is not for {account.audience}")
