@@ -1,0 +1,137 @@
+"""Installing ovsnet on the cluster as a user would, and keeping what tells why it failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from ovsnet.sandbox.layout import Layout
+from tests.conformance.cluster import machine
+from tests.conformance.cluster.cluster import Cluster, Report, load, wait_until
+from tests.conformance.cluster.machine import Machine
+from tests.conformance.record import REPORTS, ROOT
+
+SYSTEM = "ovsnet-system"
+_README = ROOT / "README.md"
+_SECTION = "## Install on your cluster"
+_COREDNS = Path(__file__).with_name("coredns.yaml")
+_READY_SECONDS = 300.0
+
+
+class InstallError(Exception):
+    """The network could not be installed. The text says what failed."""
+
+
+def image(report: Report) -> Path:
+    """The archive of ovsnet's image, built if anything that goes into it has changed.
+
+    Raises:
+        InstallError: it cannot be built.
+    """
+    report("building ovsnet's image (minutes, the first time)")
+    done = subprocess.run(
+        [ROOT / "deploy" / "build-image"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise InstallError(f"deploy/build-image: {done.stderr.strip()[-2000:]}")
+    return Path(done.stdout.split()[-1])
+
+
+def commands(readme: str) -> str:
+    """The commands in the README's section about installing.
+
+    Raises:
+        InstallError: it has none.
+    """
+    section = readme.partition(_SECTION)[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```(?:sh|bash)?\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    if not blocks:
+        raise InstallError(f"README.md has no commands under {_SECTION!r}")
+    return "".join(blocks)
+
+
+def install(cluster: Cluster, report: Report) -> None:
+    """Do what the README says, word for word, and wait until every node is ready; then DNS.
+
+    Raises:
+        InstallError, MachineError, ClusterError: that does not work.
+    """
+    archive = image(report)
+    for made in cluster.machines:
+        load(made, archive)
+    report("installing ovsnet as the README says")
+    follow(cluster, commands(_README.read_text()))
+    wait_until(
+        cluster,
+        lambda: not not_ready(cluster),
+        "every node to be ready",
+        _READY_SECONDS,
+        lambda: not_ready(cluster),
+    )
+    cluster.kubectl("apply", "-f", str(_COREDNS))
+    cluster.kubectl(
+        *("--namespace=kube-system", "rollout", "status", "deployment/coredns", "--timeout=180s")
+    )
+
+
+def follow(cluster: Cluster, text: str) -> None:
+    """Run commands for a shell where kubectl reaches the cluster, in a checkout's directory.
+
+    Raises:
+        InstallError: one failed.
+    """
+    environment = os.environ | {
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "PATH": f"{cluster.stock.kubernetes}:{os.environ['PATH']}",
+        "APISERVER": cluster.api_server,
+    }
+    done = subprocess.run(
+        cluster.within_control(["bash", "-euo", "pipefail", "-c", text]),
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise InstallError(f"{text}\nfailed: {done.stderr.strip()}")
+
+
+def not_ready(cluster: Cluster) -> dict[str, str]:
+    """The nodes that are not ready, and why."""
+    found = {}
+    for node in json.loads(cluster.kubectl("get", "nodes", "--output=json"))["items"]:
+        conditions = node["status"].get("conditions", ())
+        ready = next((c for c in conditions if c["type"] == "Ready"), {})
+        if ready.get("status") != "True":
+            found[node["metadata"]["name"]] = str(ready.get("message", "unknown"))
+    return found
+
+
+def keep_logs(layout: Layout) -> Path:
+    """Copy what the programs and the pods on every machine have printed; where to."""
+    kept = REPORTS / "logs"
+    shutil.rmtree(kept, ignore_errors=True)
+    for source, target in (
+        (layout.logs, kept),
+        (layout.root / "control" / "log", kept / "control"),
+    ):
+        if source.exists():
+            shutil.copytree(source, target, dirs_exist_ok=True)
+    for directory in (layout.root / "machines").glob("*"):
+        made = Machine(layout, directory.name)
+        pods = made.root / "var" / "log" / "pods"
+        if pods.exists():
+            shutil.copytree(pods, kept / made.name / "pods", dirs_exist_ok=True)
+        for command in ("ip address", "ip route", "ovs-vsctl show", "nft list ruleset"):
+            said = subprocess.run(
+                machine.inside(made, command.split()), capture_output=True, text=True, check=False
+            )
+            (kept / made.name).mkdir(parents=True, exist_ok=True)
+            name = command.replace(" ", "-")
+            (kept / made.name / f"{name}.txt").write_text(said.stdout + said.stderr)
+    return kept
