@@ -1,5 +1,5 @@
-"""The simulator against the userspace datapath with real packets: the same packets, in the same
-order, through the same flows.
+"""The simulator against a datapath with real packets: the same packets, in the same order, through
+the same flows.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 
+import datapath
 import frames
 from flow_switch import NUMBERS, PORTS, FlowSwitch, flow_switch
 from os_ken.lib.packet import ethernet, icmp, icmpv6, ipv4, ipv6, packet, tcp, udp
@@ -37,7 +38,7 @@ Told = tuple[int, int, int, int, int, int]
 @contextlib.contextmanager
 def connection_switch(purpose: str) -> Iterator[tuple[FlowSwitch, Wires]]:
     """A switch, and a raw socket on each of the ports."""
-    with flow_switch(purpose) as made, contextlib.ExitStack() as open_sockets:
+    with flow_switch(purpose, datapath.TYPE) as made, contextlib.ExitStack() as open_sockets:
         # The kernel shall send nothing of its own on these ports.
         quiet = "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"
         subprocess.run(inside(made.ovs.netns, ["sh", "-c", quiet]), check=True)
@@ -155,10 +156,11 @@ def run(
         for delivery in trace.deliveries:
             assert delivery.port == SEEN
             data = wires[SEEN].recv(2048)
-            assert told(data) == simulated(delivery.packet), where
+            came, expected = told(data), simulated(delivery.packet)
+            assert came == expected, f"{where}: {came} came out, not {expected}"
             quoted = delivery.packet.quoted
-            expected = None if quoted is None else frames.ends(frame(quoted, (0, 0)))
-            assert quoted_ends(data) == expected, where
+            ends = None if quoted is None else frames.ends(frame(quoted, (0, 0)))
+            assert quoted_ends(data) == ends, where
         if trace.learnt:
             # What the datapath has cached may be from before.
             switch.control.call("revalidator/wait")

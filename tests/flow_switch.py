@@ -16,7 +16,6 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator
 
-import datapath
 from flow_strategies import GROUPS
 from ofproto_trace import UNDERLAY_COOKIE
 
@@ -97,9 +96,7 @@ class FlowSwitch:
     def add_underlay(self) -> None:
         """Give the tunnel a way: an underlay bridge with addresses, and two neighbours on it."""
         ovs = self.ovs
-        ovs.vsctl(
-            "add-br", UNDERLAY, "--", "set", "bridge", UNDERLAY, f"datapath_type={datapath.TYPE}"
-        )
+        ovs.vsctl("add-br", UNDERLAY, "--", "set", "bridge", UNDERLAY, "datapath_type=netdev")
         ovs.vsctl("set", "bridge", UNDERLAY, "fail_mode=secure")
         ovs.vsctl("add-port", UNDERLAY, "wire", "--", "set", "interface", "wire", "type=internal")
         ovs.ofctl("add-flow", UNDERLAY, f"cookie={UNDERLAY_COOKIE:#x},actions=output:wire")
@@ -126,11 +123,15 @@ class FlowSwitch:
 
 
 @contextlib.contextmanager
-def flow_switch(purpose: str) -> Iterator[FlowSwitch]:
-    """A switch with the ports `PORTS` in a namespace of its own, gone afterwards."""
+def flow_switch(purpose: str, datapath_type: str = "netdev") -> Iterator[FlowSwitch]:
+    """A switch with the ports `PORTS` in a namespace of its own, gone afterwards.
+
+    What becomes of a packet in its flows is the same with every datapath. The userspace one's
+    actions show what a tunnel makes of it, too.
+    """
     with network_namespace(f"{purpose}-{os.getpid()}") as netns, OpenVSwitch(netns) as ovs:
         ovs.vsctl(
-            *("add-br", BRIDGE, "--", "set", "bridge", BRIDGE, f"datapath_type={datapath.TYPE}"),
+            *("add-br", BRIDGE, "--", "set", "bridge", BRIDGE, f"datapath_type={datapath_type}"),
             *("protocols=OpenFlow15", "fail_mode=secure", "other-config:disable-in-band=true"),
         )
         names = []

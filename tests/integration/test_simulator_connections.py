@@ -1,4 +1,4 @@
-"""The simulator's connection tracker against the userspace datapath's. Each packet leaves with what
+"""The simulator's connection tracker against the datapath's. Each packet leaves with what
 the tracker said of it in its Ethernet addresses.
 """
 

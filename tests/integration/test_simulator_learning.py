@@ -1,4 +1,4 @@
-"""The simulator against the userspace datapath over flows that a switch learns: the same packets
+"""The simulator against the datapath over flows that a switch learns: the same packets
 leave it, and the same flows stand in it after each of them.
 """
 
