@@ -177,9 +177,7 @@ def test_what_was_refused_for_an_old_token_is_sent_again_with_the_new_one(server
 
 
 def test_nobody_there_to_write_to(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    connection = connect(kubeconfig(tmp_path / "k", f"http://127.0.0.1:{port}"))
+    connection = connect(kubeconfig(tmp_path / "k", nobody_there()))
     for send in (connection.post, connection.patch):
         with pytest.raises(UnreachableError, match=r"no answer from http://127\.0\.0\.1"):
             send("/x", b"{}", 5.0)
@@ -196,9 +194,7 @@ def test_no_redirect_is_followed(server, tmp_path):
 
 
 def test_nobody_there(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    connection = connect(kubeconfig(tmp_path / "k", f"http://127.0.0.1:{port}"))
+    connection = connect(kubeconfig(tmp_path / "k", nobody_there()))
     with pytest.raises(UnreachableError, match=r"no answer from http://127\.0\.0\.1"):
         connection.get("/x", (), 5.0)
 
@@ -329,6 +325,34 @@ def test_a_pod_without_a_service_account(monkeypatch):
 
 def test_a_service_account_s_token_is_followed(server, tmp_path, monkeypatch):
     """The client reads it again every minute; a token refused before that is read at once."""
+    account(tmp_path, monkeypatch, server.url)
+    server.tokens = {"bearer first"}
+    connection = connect()
+    assert connection.get("/x", (), 5.0).status == 200
+    (tmp_path / "token").write_text("second")
+    server.tokens = {"bearer second"}
+    assert connection.get("/x", (), 5.0).status == 200
+
+
+def test_an_api_server_that_is_named_is_the_one_whatever_the_service_account_says(
+    server, tmp_path, monkeypatch
+):
+    """Also after the client has read the token, which sets the service account's own again."""
+    account(tmp_path, monkeypatch, nobody_there())
+    server.tokens = {"bearer first"}
+    connection = connect(None, server.url + "/")
+    for _ in range(3):
+        assert connection.get("/x", (), 5.0).status == 200
+
+
+def nobody_there():
+    """A URL where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+def account(tmp_path, monkeypatch, url):
+    """A pod's service account whose API server is said to be at `url`."""
     from kubernetes.config import incluster_config
 
     (tmp_path / "token").write_text("first")
@@ -336,18 +360,12 @@ def test_a_service_account_s_token_is_followed(server, tmp_path, monkeypatch):
     monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
     monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
-    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.server_port))
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     monkeypatch.setattr(
         incluster_config.InClusterConfigLoader,
         "_set_config",
-        _without_tls(incluster_config.InClusterConfigLoader._set_config, server.url),
+        _without_tls(incluster_config.InClusterConfigLoader._set_config, url),
     )
-    server.tokens = {"bearer first"}
-    connection = connect()
-    assert connection.get("/x", (), 5.0).status == 200
-    (tmp_path / "token").write_text("second")
-    server.tokens = {"bearer second"}
-    assert connection.get("/x", (), 5.0).status == 200
 
 
 def _without_tls(set_config, url):
