@@ -93,7 +93,7 @@ class Cluster:
         before = self._pods.get(ref)
         if before == pod:
             return frozenset()
-        if before is None or before.uid != pod.uid:
+        if before is None or before.uid_on_node != pod.uid_on_node:
             self._unindex(before)
             self._index(pod)
         if before is not None and before.node != pod.node:
@@ -135,14 +135,14 @@ class Cluster:
 
     def _index(self, pod: Pod) -> None:
         alone = (pod.ref,)
-        for name in port_names(pod.namespace, pod.name, pod.uid):
+        for name in port_names(pod.namespace, pod.name, pod.uid_on_node):
             others = self._by_port_name.get(name)
             self._by_port_name[name] = alone if others is None else others + alone
 
     def _unindex(self, pod: Pod | None) -> None:
         if pod is None:
             return
-        for name in port_names(pod.namespace, pod.name, pod.uid):
+        for name in port_names(pod.namespace, pod.name, pod.uid_on_node):
             others = tuple(ref for ref in self._by_port_name[name] if ref != pod.ref)
             if others:
                 self._by_port_name[name] = others

@@ -288,7 +288,7 @@ class Network:
             name
             for pod in pods
             if pod is not None
-            for name in port_names(pod.namespace, pod.name, pod.uid)
+            for name in port_names(pod.namespace, pod.name, pod.uid_on_node)
         }
         here = frozenset(
             name

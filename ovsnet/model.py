@@ -64,7 +64,9 @@ class ContainerPort(msgspec.Struct, frozen=True):
 class Pod(msgspec.Struct, frozen=True):
     """A pod.
 
-    `uid` tells a pod from a later one of the same name. `node` is empty until it is scheduled.
+    `uid` tells a pod from a later one of the same name. `config_hash` is what kubelet calls a pod
+    that it has from a file (a static pod), of which the API has a copy with a uid of its own; empty
+    for others. `node` is empty until it is scheduled.
     `addresses` are those that kubelet reported, which comes later than its port on the switch.
     """
 
@@ -77,11 +79,17 @@ class Pod(msgspec.Struct, frozen=True):
     ports: tuple[ContainerPort, ...] = ()
     host_network: bool = False
     phase: Phase = Phase.PENDING
+    config_hash: str = ""
 
     @property
     def ref(self) -> PodRef:
         """The pod's namespace and name."""
         return PodRef(self.namespace, self.name)
+
+    @property
+    def uid_on_node(self) -> str:
+        """The uid by which kubelet, and so the plugin, knows the pod."""
+        return self.config_hash or self.uid
 
     @property
     def terminated(self) -> bool:

@@ -16,6 +16,19 @@ from ovsnet.api.objects import (
 )
 
 
+class WireAnnotations(msgspec.Struct, frozen=True):
+    """What kubelet writes on its copy of a static pod in the API, its mirror pod."""
+
+    mirror: str = msgspec.field(default="", name="kubernetes.io/config.mirror")
+    config_hash: str = msgspec.field(default="", name="kubernetes.io/config.hash")
+
+
+class WirePodMetadata(Metadata, frozen=True, rename="camel"):
+    """A pod's metadata with the annotations that are needed."""
+
+    annotations: WireAnnotations | None = None
+
+
 class WirePort(msgspec.Struct, frozen=True, rename="camel"):
     """A declared port of a container."""
 
@@ -57,7 +70,7 @@ class WirePodStatus(msgspec.Struct, frozen=True):
 class WirePod(msgspec.Struct, frozen=True):
     """A Pod as the API has it."""
 
-    metadata: Metadata
+    metadata: WirePodMetadata
     spec: WirePodSpec = WirePodSpec()
     status: WirePodStatus = WirePodStatus()
 
@@ -85,8 +98,16 @@ def pod(wire: WirePod) -> Converted[model.Pod]:
         ports=_ports(wire.spec, problems),
         host_network=wire.spec.host_network,
         phase=_phase(wire.status.phase, problems),
+        config_hash=_config_hash(metadata.annotations),
     )
     return Converted(value, tuple(problems))
+
+
+def _config_hash(annotations: WireAnnotations | None) -> str:
+    """The uid that kubelet gives a static pod, out of the annotations of its mirror pod
+    (kubernetes.io/docs, "Well-Known Labels, Annotations and Taints").
+    """
+    return annotations.config_hash if annotations is not None and annotations.mirror else ""
 
 
 def _addresses(status: WirePodStatus, problems: list[Problem]) -> tuple[model.IPAddress, ...]:

@@ -145,6 +145,26 @@ def test_a_pod_of_which_nothing_is_said_is_pending():
     assert found.value == Pod("shop", "x", "u-1")
 
 
+MIRROR, HASH = "kubernetes.io/config.mirror", "kubernetes.io/config.hash"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "uid"),
+    [
+        ({MIRROR: "h-1", HASH: "h-1", "kubernetes.io/config.source": "file"}, "h-1"),
+        ({HASH: "h-1"}, "u-1"),
+        ({MIRROR: "h-1"}, "u-1"),
+        ({"app": "web"}, "u-1"),
+        ({}, "u-1"),
+        (None, "u-1"),
+    ],
+)
+def test_a_static_pod_is_called_by_its_hash_on_its_node(annotations, uid):
+    found = read(POD, pod(annotations=annotations))
+    assert found.problems == ()
+    assert (found.value.uid, found.value.uid_on_node) == ("u-1", uid)
+
+
 @pytest.mark.parametrize(
     ("thing", "field"),
     [
