@@ -48,6 +48,7 @@ from ovsnet.sandbox import (
 )
 from ovsnet.sandbox.kubelet.sandboxes import Sandbox, Stage, Store, Target
 from ovsnet.sandbox.layout import CONTROL, FABRIC, NETNS_DIRECTORY, OUTSIDE, Layout, layout
+from ovsnet.sandbox.state import API_SERVER
 from ovsnet.sandbox.wishes import Wishes
 
 _WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -163,6 +164,43 @@ class Lab:
     def fault(self, **faults: Any) -> None:
         self.needs_embedded("refuses and forgets when it is told to")
         self.api("POST", "/sandbox/faults", faults)
+
+    @contextlib.contextmanager
+    def silent_api_server(self) -> Iterator[None]:
+        """With an API server that answers nobody, and with all watches ended."""
+        if self.real:
+            with self.stopped(API_SERVER):
+                yield
+            self._wait_for_api_server()
+            return
+        self.fault(cutWatches=True, refuseSeconds=3600)
+        try:
+            yield
+        finally:
+            self.fault(refuseSeconds=0)
+
+    @contextlib.contextmanager
+    def forgotten(self) -> Iterator[None]:
+        """All watches end, and what is done meanwhile is told to none that resumes."""
+        if not self.real:
+            self.fault(cutWatches=True)
+            yield
+            self.fault(compact=True)
+            return
+        with self.silent_api_server():
+            pass
+        yield
+        # It gets its objects from etcd again, and their history from nobody.
+        with self.silent_api_server():
+            pass
+
+    def _wait_for_api_server(self) -> None:
+        def answers() -> bool:
+            with contextlib.suppress(OSError, ApiRefusalError):
+                return self.api_bytes("GET", "/readyz") == b"ok"
+            return False
+
+        wait_for(answers, "the API server to answer", 120)
 
     def post_pod(
         self,

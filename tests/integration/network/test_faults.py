@@ -282,9 +282,10 @@ def test_while_the_api_server_is_silent_nothing_changes(
     before = {name: ages(whole, name) for name in whole.nodes}
     since = whole.log_size("controller")
     with no_packet_lost(whole, c1, c2):
-        whole.fault(cutWatches=True, refuseSeconds=2)
-        whole.kill("controller")
-        whole.start("controller")
+        with whole.silent_api_server():
+            whole.kill("controller")
+            whole.start("controller")
+            whole.wait_for_log("controller", 'event="watch interrupted"', since)
         whole.wait_for_log("controller", "event=ready", since)
         whole.wait_until_steady()
     assert written(whole, since) == []
@@ -305,10 +306,9 @@ def test_a_watch_that_has_expired_costs_exactly_the_difference(
     with no_packet_lost(whole, c1, d1):
         whole.kill("controller", signal.SIGSTOP)
         try:
-            whole.fault(cutWatches=True)
-            whole.delete_pods(["old"])
-            whole.post_pod("new", "node1")
-            whole.fault(compact=True)
+            with whole.forgotten():
+                whole.delete_pods(["old"])
+                whole.post_pod("new", "node1")
         finally:
             whole.kill("controller", signal.SIGCONT)
         new = whole.running(["new"])["new"]
