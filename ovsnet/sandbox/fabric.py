@@ -94,9 +94,25 @@ def make_namespaces(layout: Layout, hosts: plan.Plan) -> None:
     """
     forwarding = {FABRIC, *(node.name for node in hosts.nodes)}
     for name in plan.namespaces(hosts):
-        path = layout.netns(name)
-        netns.create(path)
-        settings = plan.HOST_SETTINGS
-        if name in forwarding:
-            settings = settings | plan.ROUTER_SETTINGS
-        settle(path, settings)
+        make_namespace(layout, name, forwards=name in forwarding)
+
+
+def make_namespace(layout: Layout, name: str, *, forwards: bool) -> None:
+    """Make one network namespace, with its settings.
+
+    Raises:
+        FileExistsError: it is there already.
+        OSError: the kernel refused.
+    """
+    path = layout.netns(name)
+    netns.create(path)
+    settle(path, plan.HOST_SETTINGS | (plan.ROUTER_SETTINGS if forwards else {}))
+
+
+def plug_in(layout: Layout, name: str) -> None:
+    """Make the link between the fabric and the network namespace of a host that comes later.
+
+    Raises:
+        FabricError: it is there already, or the namespace is not.
+    """
+    ip_batch(layout.netns(FABRIC), plan.fabric_port(name, layout.prefix))

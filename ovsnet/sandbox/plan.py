@@ -95,6 +95,12 @@ def _veth(port: str, netns: str) -> list[str]:
     ]
 
 
+def fabric_port(name: str, prefix: str) -> list[str]:
+    """Lines for `ip -batch` in the fabric's namespace: the veth to one host's namespace."""
+    port = f"ovsnet-{name}"
+    return [*_veth(port, f"{prefix}-{name}"), f"link set {port} master {_FABRIC_BRIDGE} up"]
+
+
 def fabric_links(hosts: Plan, prefix: str) -> list[str]:
     """Lines for `ip -batch` in the fabric's namespace: bridge, router, a veth to every host.
 
@@ -106,9 +112,7 @@ def fabric_links(hosts: Plan, prefix: str) -> list[str]:
         f"link add {_FABRIC_BRIDGE} mtu {MTU} type bridge forward_delay 0 mcast_snooping 0",
     ]
     for host in (hosts.control, *hosts.nodes):
-        port = f"ovsnet-{host.name}"
-        lines += _veth(port, f"{prefix}-{host.name}")
-        lines += [f"link set {port} master {_FABRIC_BRIDGE} up"]
+        lines += fabric_port(host.name, prefix)
     lines += _veth(_OUTSIDE_PORT, f"{prefix}-{OUTSIDE}")
     lines += _address(
         _FABRIC_BRIDGE, UNDERLAY4[_ROUTER_OFFSET], UNDERLAY6[_ROUTER_OFFSET], _UNDERLAY_LENGTHS

@@ -157,6 +157,11 @@ def known(layout: Layout, name: str) -> Record:
     return found[name]
 
 
+def forget(layout: Layout, name: str) -> None:
+    """Take the process called `name`, which has ended for good, off the list."""
+    _record_path(layout, name).unlink(missing_ok=True)
+
+
 def _reap(pid: int) -> None:
     """Collect the exit status, if the process is a child of this one; else init does."""
     with contextlib.suppress(ChildProcessError):
