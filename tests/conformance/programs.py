@@ -33,6 +33,12 @@ _COMMANDS = (
 )
 
 
+_TLS = (
+    "test/images/agnhost/porter/localhost.crt",
+    "test/images/agnhost/porter/localhost.key",
+)
+
+
 class MissingError(Exception):
     """Something that is needed is not there. The text says what."""
 
@@ -138,13 +144,16 @@ def kubernetes(report: Callable[[str], None]) -> Kubernetes:
     module = SOURCE / "kubernetes"
     version = _version(module, _KUBERNETES)
     flags = ["-ldflags", _linked(version)]
-    target = cache() / f"kubernetes-{version}-{_digest_of(module)}"
+    made = " ".join((*_COMMANDS, *_TLS, (module / "pause" / "main.go").read_text()))
+    target = cache() / f"kubernetes-{version}-{_digest_of(module, made)}"
     with cached(target) as partial:
         if partial:
             for command in _COMMANDS:
                 report(f"building {command.rpartition('/')[2]} {version} (minutes, this once)")
                 _build(module, partial, [*flags, f"{_KUBERNETES}/{command}"])
             _build(module, partial, ["-ldflags", "-s -w", "./pause"])
+            for source in _TLS:
+                shutil.copy(_source_of(module) / source, partial)
     return Kubernetes(target, version)
 
 
@@ -191,14 +200,21 @@ def coredns(report: Callable[[str], None]) -> Path:
 _FLAGS = ("-mod=readonly", "-trimpath")
 
 
-def _digest_of(module: Path) -> str:
-    return digest(module / "go.mod", module / "go.sum", module / "tools.go")
+def _digest_of(module: Path, more: str = "") -> str:
+    return digest(module / "go.mod", module / "go.sum", module / "tools.go", more=more)
 
 
 def _version(module: Path, name: str) -> str:
     found = re.search(rf"{re.escape(name)} (v\S+)", (module / "go.mod").read_text())
     assert found, f"{module}/go.mod requires no {name}"
     return found[1]
+
+
+def _source_of(module: Path) -> Path:
+    """Where Go keeps the source of Kubernetes; it was fetched when the programs were built."""
+    command = [go(), "list", "-m", "-f", "{{.Dir}}", _KUBERNETES]
+    found = subprocess.run(command, cwd=module, capture_output=True, text=True, check=True)
+    return Path(found.stdout.strip())
 
 
 def _linked(version: str) -> str:

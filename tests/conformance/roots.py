@@ -29,8 +29,17 @@ _NODE = (
 )
 """What a machine has that shall become a node: no Python, no Open vSwitch."""
 
-_TOOLS = ("bash", "bind9-dnsutils", "busybox-static", "curl", "iperf", "iproute2", "netcat-openbsd")
-"""What the tests of Kubernetes execute in the image of agnhost."""
+_TOOLS = (
+    "bash",
+    "bind9-dnsutils",
+    "busybox-static",
+    "curl",
+    "iperf",
+    "iproute2",
+    "iputils-ping",
+    "netcat-openbsd",
+)
+"""What the tests of Kubernetes execute in the image of agnhost, and ours."""
 
 
 def node(report: Callable[[str], None]) -> Path:

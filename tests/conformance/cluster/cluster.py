@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 import uuid
@@ -153,19 +154,22 @@ def _start(cluster: Cluster, report: Report) -> None:
     report("starting the control plane")
     fabric.make_namespaces(cluster.layout, cluster.hosts)
     fabric.build(cluster.layout, cluster.hosts)
-    _start_control_plane(cluster)
+    start_control_plane(cluster)
     report(f"starting {len(cluster.machines)} nodes")
-    for host in cluster.hosts.nodes:
-        connect(cluster, host)
-        install(cluster, host)
     with ThreadPoolExecutor(len(cluster.machines)) as pool:
-        for _ in pool.map(partial(switch_on, cluster), cluster.machines):
+        for _ in pool.map(partial(_set_up, cluster), cluster.hosts.nodes):
             pass
     wait_until(cluster, lambda: all(_ranges(cluster).values()), "the nodes to register")
     _lead_to_pods(cluster)
 
 
-def _start_control_plane(cluster: Cluster) -> None:
+def stop_control_plane(cluster: Cluster) -> None:
+    """End the API server and all that works for it; what it has stored stays."""
+    process.end(process.known(cluster.layout, _CONTROL_PLANE), signal.SIGTERM)
+
+
+def start_control_plane(cluster: Cluster) -> None:
+    """Start the API server and all that works for it, with what was stored before."""
     control = cluster.hosts.control
     options = Options(
         programs=str(cluster.stock.kubernetes),
@@ -183,38 +187,82 @@ def _start_control_plane(cluster: Cluster) -> None:
     wait_until(cluster, cluster.kubeconfig.exists, "the control plane to answer")
 
 
-def connect(cluster: Cluster, host: plan.Host) -> None:
-    """Give a machine its addresses on the network between them."""
+def _set_up(cluster: Cluster, host: plan.Host) -> None:
+    """Make a machine a node for the first time; its network namespace is there."""
+    made = cluster.machine(host.name)
+    machine.make(made)
+    _switch_on(cluster, host)
+    machine.write(made, kubelet.CONTAINERD_FILE, kubelet.CONTAINERD_CONFIGURATION.encode())
+    _start_containerd(cluster, made)
+    for archive in cluster.stock.archives:
+        load(made, archive)
+    register(cluster, host, host.name)
+
+
+def _switch_on(cluster: Cluster, host: plan.Host) -> None:
+    made = cluster.machine(host.name)
     path = cluster.layout.netns(host.name)
     fabric.ip_batch(path, plan.node_links(host, userspace=False))
     fabric.transmit_offload_off(path, plan.UPLINK)
+    machine.boot(made, cluster.lower, cluster.stock.kubernetes, str(uuid.uuid4()))
 
 
-def install(cluster: Cluster, host: plan.Host) -> None:
-    """Write what a machine needs to become a node."""
+def register(cluster: Cluster, host: plan.Host, name: str) -> None:
+    """Have a machine that runs be a node of this name."""
     made = cluster.machine(host.name)
-    machine.make(made)
     kubeconfig = credentials.node_kubeconfig(
-        cluster.control_files, cluster.api_server, host.name, datetime.now(UTC)
+        cluster.control_files, cluster.api_server, name, datetime.now(UTC)
     )
     authority = credentials.authority_file(cluster.control_files).read_bytes()
-    kubelet.write(made.root, kubeconfig, authority, made.cgroup, DNS)
+    for path, content in kubelet.files(kubeconfig, authority, made.cgroup, DNS).items():
+        machine.write(made, path, content)
+    _start_kubelet(cluster, host, name)
 
 
-def switch_on(cluster: Cluster, made: Machine) -> None:
-    """Boot a machine and start what makes it a node."""
-    machine.boot(made, cluster.lower, cluster.stock.kubernetes, str(uuid.uuid4()))
+def _start_containerd(cluster: Cluster, made: Machine) -> None:
     machine.start(made, "containerd", kubelet.containerd())
     wait_until(cluster, lambda: _answers(made), f"containerd of {made.name} to answer")
-    for archive in cluster.stock.archives:
-        load(made, archive)
-    host = next(each for each in cluster.hosts.nodes if each.name == made.name)
+
+
+def _start_kubelet(cluster: Cluster, host: plan.Host, name: str) -> None:
+    made = cluster.machine(host.name)
     addresses = (str(host.ipv4), str(host.ipv6))
-    machine.start(made, "kubelet", kubelet.kubelet(made.name, addresses))
+    machine.start(made, "kubelet", kubelet.kubelet(name, addresses))
+
+
+def power_cycle(cluster: Cluster, name: str) -> None:
+    """Turn a machine off and on: of what it was, only its disk is left."""
+    host = next(each for each in cluster.hosts.nodes if each.name == name)
+    machine.halt(cluster.machine(name))
+    fabric.make_namespace(cluster.layout, name, forwards=True)
+    fabric.plug_in(cluster.layout, name)
+    _switch_on(cluster, host)
+    _start_containerd(cluster, cluster.machine(name))
+    _start_kubelet(cluster, host, name)
+
+
+def add(cluster: Cluster) -> Cluster:
+    """The cluster with one machine more, which registers as a node."""
+    larger = msgspec.structs.replace(cluster, hosts=plan.plan(len(cluster.hosts.nodes) + 1))
+    host = larger.hosts.nodes[-1]
+    fabric.make_namespace(cluster.layout, host.name, forwards=True)
+    fabric.plug_in(cluster.layout, host.name)
+    _set_up(larger, host)
+    wait_until(larger, lambda: bool(_ranges(larger)[host.name]), f"{host.name} to register")
+    _lead_to_pods(larger)
+    return larger
+
+
+def remove(cluster: Cluster, name: str) -> None:
+    """Take a machine away for good, and its node out of the cluster."""
+    machine.halt(cluster.machine(name))
+    for program in ("machine", "containerd", "kubelet"):
+        process.forget(cluster.layout, f"{program}-{name}")
+    cluster.kubectl("delete", "node", name)
 
 
 def load(made: Machine, archive: Path) -> None:
-    """Import a container image.
+    """Import container images; containerd of the machine runs.
 
     Raises:
         MachineError: containerd does not take it.

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 PAUSE = "registry.k8s.io/pause:3.10"
+CONTAINERD_FILE = "/etc/containerd/config.toml"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 DOMAIN = "cluster.local"
+MANIFESTS = "/etc/kubernetes/manifests"
+"""The directory of static pods."""
 
 
 def containerd() -> tuple[str, ...]:
     """The command line of containerd."""
-    return ("containerd", "--config", "/etc/containerd/config.toml")
+    return ("containerd", "--config", CONTAINERD_FILE)
 
 
 def kubelet(node: str, addresses: tuple[str, ...]) -> tuple[str, ...]:
@@ -62,7 +64,7 @@ def kubelet_configuration(cgroup: str, dns: str) -> str:
             "x509": {"clientCAFile": "/etc/kubernetes/ca.crt"},
         },
         "authorization": {"mode": "Webhook"},
-        "staticPodPath": "/etc/kubernetes/manifests",
+        "staticPodPath": MANIFESTS,
         "maxPods": 110,
         "serializeImagePulls": False,
         "syncFrequency": "10s",
@@ -73,18 +75,12 @@ def kubelet_configuration(cgroup: str, dns: str) -> str:
     return yaml.safe_dump(configuration, sort_keys=False)
 
 
-def write(root: Path, kubeconfig: str, authority: bytes, cgroup: str, dns: str) -> None:
-    """Write what both need into a machine's root file system."""
-    files = {
-        "etc/containerd/config.toml": CONTAINERD_CONFIGURATION.encode(),
-        "etc/kubernetes/kubelet.conf": kubeconfig.encode(),
-        "etc/kubernetes/kubelet.yaml": kubelet_configuration(cgroup, dns).encode(),
-        "etc/kubernetes/ca.crt": authority,
-        "etc/kubernetes/resolv.conf": b"",
+def files(kubeconfig: str, authority: bytes, cgroup: str, dns: str) -> dict[str, bytes]:
+    """The files that kubelet needs, by their paths on the machine."""
+    return {
+        "/etc/kubernetes/kubelet.conf": kubeconfig.encode(),
+        "/etc/kubernetes/kubelet.yaml": kubelet_configuration(cgroup, dns).encode(),
+        "/etc/kubernetes/ca.crt": authority,
+        "/etc/kubernetes/resolv.conf": b"",
+        f"{MANIFESTS}/.keep": b"",
     }
-    for name, content in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        path.chmod(0o600)
-    (root / "etc/kubernetes/manifests").mkdir(exist_ok=True)

@@ -70,7 +70,7 @@ class Machine(msgspec.Struct, frozen=True):
 
     @property
     def root(self) -> Path:
-        """Its root file system's changes, as they are seen from outside."""
+        """What its root file system has in other ways than at first, to be read from outside."""
         return self.directory / "upper"
 
     @property
@@ -160,6 +160,19 @@ def run(machine: Machine, *command: str, seconds: float = 120.0) -> str:
         said = (done.stderr or done.stdout).strip()
         raise MachineError(f"{machine.name}: {' '.join(command)}: {said}")
     return done.stdout
+
+
+def write(machine: Machine, path: str, content: bytes) -> None:
+    """Write a file of the machine, for root alone.
+
+    Raises:
+        MachineError: it cannot be written.
+    """
+    script = 'mkdir -p "$(dirname "$0")" && umask 077 && cat > "$0"'
+    command = inside(machine, ["sh", "-c", script, path])
+    done = subprocess.run(command, input=content, capture_output=True, check=False)
+    if done.returncode:
+        raise MachineError(f"{machine.name}: {path}: {done.stderr.decode().strip()}")
 
 
 def halt(machine: Machine) -> None:

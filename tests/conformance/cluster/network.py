@@ -60,9 +60,8 @@ def install(cluster: Cluster, report: Report) -> None:
     Raises:
         InstallError, MachineError, ClusterError: that does not work.
     """
-    archive = image(report)
     for made in cluster.machines:
-        load(made, archive)
+        load_image(cluster, made.name, report)
     report("installing ovsnet as the README says")
     follow(cluster, commands(_README.read_text()))
     wait_until(
@@ -75,6 +74,23 @@ def install(cluster: Cluster, report: Report) -> None:
     cluster.kubectl("apply", "-f", str(_COREDNS))
     cluster.kubectl(
         *("--namespace=kube-system", "rollout", "status", "deployment/coredns", "--timeout=180s")
+    )
+
+
+def load_image(cluster: Cluster, node: str, report: Report = lambda _: None) -> None:
+    """Bring ovsnet's image to a node, as a registry would."""
+    load(cluster.machine(node), image(report))
+
+
+def on_switch(cluster: Cluster, node: str, *command: str) -> str:
+    """What a command of Open vSwitch on a node's br-int prints."""
+    pods = cluster.kubectl(
+        *("--namespace", SYSTEM, "get", "pods", "--output=name"),
+        *("--selector", "app.kubernetes.io/component=node"),
+        *("--field-selector", f"spec.nodeName={node}"),
+    )
+    return cluster.kubectl(
+        *("--namespace", SYSTEM, "exec", pods.split()[0], "--", *command, "br-int")
     )
 
 

@@ -54,7 +54,8 @@ def _archive(kubernetes: Path, report: Callable[[str], None]) -> Path:
     with cached(target) as partial:
         if partial:
             report("making images")
-            agnhost = {"/agnhost": kubernetes / "agnhost"}
+            served = ("agnhost", "localhost.crt", "localhost.key")
+            agnhost = {f"/{name}": kubernetes / name for name in served}
             pause = {"/pause": kubernetes / "pause"}
             images.write(
                 partial / "images.tar",

@@ -1,0 +1,118 @@
+"""What runs on goes on while parts of the cluster and of the network are started anew."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from ovsnet.sandbox import process
+from tests.conformance.cluster import cluster as clusters
+from tests.conformance.cluster import machine
+from tests.conformance.cluster.cluster import Cluster, wait_until
+from tests.conformance.cluster.network import SYSTEM, not_ready
+from tests.conformance.cluster.traffic import pinging
+from tests.conformance.cluster.workload import Bench, pod, service
+
+AFTER = 5.0
+"""Seconds that traffic goes on after something was done."""
+
+
+@pytest.fixture
+def pair(bench: Bench) -> Iterator[Bench]:
+    """Two pods on two nodes that reach each other, and a service."""
+    bench.apply(
+        pod("caller", "node1"), pod("server", "node2"), service("served", {"app": "server"})
+    )
+    bench.ready("caller", "server")
+    yield bench
+    wait_until(bench.cluster, lambda: not not_ready(bench.cluster), "all nodes to be ready again")
+
+
+def ways(bench: Bench) -> list[tuple[str, str]]:
+    return [("caller", address) for address in bench.addresses("server")]
+
+
+def rollout(cluster: Cluster, what: str) -> None:
+    cluster.kubectl("--namespace", SYSTEM, "rollout", "restart", what)
+    cluster.kubectl("--namespace", SYSTEM, "rollout", "status", what, "--timeout=300s")
+
+
+@pytest.mark.parametrize("what", ["daemonset/ovsnet-node", "deployment/ovsnet-controller"])
+def test_nothing_is_lost_while_ours_is_rolled(pair: Bench, what: str) -> None:
+    with pinging(pair, *ways(pair)) as streams:
+        rollout(pair.cluster, what)
+        time.sleep(AFTER)
+    assert all(stream.sent > 200 for stream in streams)
+    assert [stream.lost for stream in streams] == [0] * len(streams)
+    # And what is new is let in again.
+    pair.apply(pod("new", "node3"))
+    pair.ready("new")
+    for _, host in ways(pair):
+        pair.until("new", host)
+
+
+def test_nothing_is_lost_while_kubelet_and_containerd_are_started_anew(pair: Bench) -> None:
+    cluster = pair.cluster
+    with pinging(pair, *ways(pair)) as streams:
+        # Not the caller's: kubectl exec goes through these.
+        for name in ("containerd-node2", "kubelet-node2"):
+            assert process.end(process.known(cluster.layout, name))
+        for name in ("containerd-node2", "kubelet-node2"):
+            process.restart(cluster.layout, name)
+        time.sleep(AFTER)
+    assert [stream.lost for stream in streams] == [0] * len(streams)
+    pair.apply(pod("new", "node2"))
+    pair.ready("new")
+    pair.until("caller", pair.addresses("new")[0])
+
+
+def test_without_an_api_server_what_runs_goes_on(pair: Bench) -> None:
+    cluster = pair.cluster
+    hosts = [
+        *(host for _, host in ways(pair)),
+        *pair.get("service", "served")["spec"]["clusterIPs"],
+    ]
+    caller = container(cluster, "node1", pair.namespace, "caller")
+    clusters.stop_control_plane(cluster)
+    try:
+        time.sleep(AFTER)
+        for host in hosts:
+            port = 80 if host in hosts[2:] else 8080
+            assert answers(cluster, "node1", caller, host, port), host
+    finally:
+        clusters.start_control_plane(cluster)
+    pair.apply(pod("new", "node3"))
+    pair.ready("new")
+    pair.until("new", hosts[0])
+
+
+def container(cluster: Cluster, node: str, namespace: str, name: str) -> str:
+    """The process id of a pod's program on its node, where there is no API server to ask."""
+    made = cluster.machine(node)
+    listed = machine.run(made, "ctr", "--namespace=k8s.io", "containers", "list", "--quiet")
+    for each in listed.split():
+        info = machine.run(made, "ctr", "--namespace=k8s.io", "containers", "info", each)
+        if all(
+            f'"io.kubernetes.{key}": "{value}"' in info
+            for key, value in (
+                ("pod.namespace", namespace),
+                ("pod.name", name),
+                ("container.name", "main"),
+            )
+        ):
+            tasks = machine.run(made, "ctr", "--namespace=k8s.io", "tasks", "list")
+            return next(line.split()[1] for line in tasks.splitlines() if line.startswith(each))
+    raise AssertionError(f"{node} has no container of {namespace}/{name}")
+
+
+def answers(cluster: Cluster, node: str, pid: str, host: str, port: int) -> bool:
+    """Whether HTTP is answered to a pod that is known by a process id on its node."""
+    url = f"http://[{host}]:{port}/hostname" if ":" in host else f"http://{host}:{port}/hostname"
+    command = ("nsenter", f"--target={pid}", "--net", "--mount", "curl", "-gsS", "-m", "3", url)
+    try:
+        machine.run(cluster.machine(node), *command)
+    except machine.MachineError:
+        return False
+    return True
