@@ -116,6 +116,7 @@ class Identity:
         trusted = (data or {}).get(names.AUTHORITY_KEY, "")
         if trusted and trusted != self._trusted:
             self._trusted = trusted
+            self._failures = 0
             self._wake.set()
 
     def _run(self) -> None:

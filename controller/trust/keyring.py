@@ -123,15 +123,15 @@ class Keyring:
         """
         now = wall_time(self._clock())
         authorities = self._agreed(now)
+        if self._held is None or not _still(self._held, authorities, now):
+            self._held = _held(authorities, now)
+            _log.info(
+                "certificate authorities in force",
+                signing=authorities.signing.certificate.subject.rfc4514_string(),
+                trusted=len(authorities.trusted),
+            )
+        # Agents come as soon as they read it, and should be served then.
         self._publish(authorities.bundle)
-        if self._held is not None and _still(self._held, authorities, now):
-            return
-        self._held = _held(authorities, now)
-        _log.info(
-            "certificate authorities in force",
-            signing=authorities.signing.certificate.subject.rfc4514_string(),
-            trusted=len(authorities.trusted),
-        )
 
     def _agreed(self, now: datetime) -> Authorities:
         """The authorities that the Secret has once everything is done that is due."""
