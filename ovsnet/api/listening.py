@@ -44,7 +44,7 @@ def merged(slices: Iterable[tuple[Listening, ...]]) -> tuple[Listening, ...]:
     found: dict[object, Listening] = {}
     every = (each for listening in slices for each in listening)
     for each in sorted(every, key=lambda each: (each.address.version, each.address)):
-        found.setdefault(each.pod or each.address, each)
+        found.setdefault(each.pod or (each.address, *sorted(each.ports.items())), each)
     return tuple(found.values())
 
 

@@ -1,0 +1,49 @@
+"""A sandbox of two nodes and three controllers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from places import PodPlace
+from replicated_lab import ReplicatedLab
+from sandbox_lab import Lab
+from sandbox_runs import ended_by_a_signal, introduce, sandbox
+
+REPLICAS = 3
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ended_by_a_signal() -> Iterator[None]:
+    with ended_by_a_signal():
+        yield
+
+
+@pytest.fixture(scope="session")
+def made() -> Iterator[Lab]:
+    with sandbox("lead", "a", 2) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def _replicated(made: Lab) -> ReplicatedLab:
+    replicated = ReplicatedLab(made, REPLICAS)
+    replicated.replicate()
+    return replicated
+
+
+@pytest.fixture(scope="session")
+def pods(_replicated: ReplicatedLab) -> dict[str, PodPlace]:
+    """Two pods on node1 and one on node2, who have spoken to each other."""
+    found = _replicated.lab.pods([("c1", "node1"), ("d1", "node1"), ("c2", "node2")])
+    introduce(found.values())
+    return found
+
+
+@pytest.fixture
+def replicated(_replicated: ReplicatedLab, pods: dict[str, PodPlace]) -> Iterator[ReplicatedLab]:
+    """All controllers run, one leads and the others are warm, before each test and after it."""
+    _replicated.mend()
+    yield _replicated
+    _replicated.lab.mend(tuple(pods))
+    _replicated.mend()
