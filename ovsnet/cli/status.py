@@ -85,6 +85,9 @@ def status(
 ) -> None:
     """Show nodes, their switches and their ports.
 
+    Where there are several controllers, one leads, and the others stand by: they say which one
+    leads, and how to ask it.
+
     For every node: the session with its switch, how many flows it is to have, up to which revision
     of them the switch has confirmed and up to which they are in effect, and its pods' ports. A port
     that the controller cannot match with a pod gets no flows; such ports are listed with the
@@ -166,8 +169,8 @@ def show(document: Status, now: datetime, ports: bool, drops: bool) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     age = ago(document.started, now)
-    term = f", term {document.generation}" if document.generation else ""
-    console.print(f"controller {escape(document.version)}, running for {age}{term}")
+    leads = escape(leadership(document, now))
+    console.print(f"controller {escape(document.version)}, running for {age}{leads}")
     console.print(escape("API server: " + "; ".join(watch_lines(document, now))))
     for title, table in tables(document.nodes, now, ports):
         console.print(f"\n[bold]{title}[/bold]")
@@ -182,8 +185,21 @@ def show(document: Status, now: datetime, ports: bool, drops: bool) -> None:
     console.print()
     for problem in problems:
         console.print(escape(f"not well: {problem}"))
-    if not problems:
+    if document.leadership is not None and document.stands_by:
+        console.print(escape(document.leadership.referral("status")))
+    elif not problems:
         console.print("all is well")
+
+
+def leadership(document: Status, now: datetime) -> str:
+    """Who leads, for the end of a line."""
+    found = document.leadership
+    if found is None:
+        return f", term {document.generation}" if document.generation else ""
+    if not found.leader:
+        return ", stands by; nobody leads"
+    since = f"since {ago(found.since, now)}, term {found.term}"
+    return f", leads {since}" if found.leads else f", stands by; {found.pod} leads {since}"
 
 
 def watch_lines(document: Status, now: datetime) -> list[str]:

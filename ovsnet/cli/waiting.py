@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+import click
+
 from ovsnet.cli.controller import UnreachableError
 from ovsnet.controller.status import Status
 
@@ -25,6 +27,12 @@ class NotInEffectError(Exception):
     def __init__(self, missing: Sequence[str]) -> None:
         super().__init__("; ".join(missing))
         self.missing = tuple(missing)
+
+
+class StandsByError(click.ClickException):
+    """The controller stands by: what is in effect the leader alone knows. The message says whom to
+    ask.
+    """
 
 
 class Controller(Protocol):
@@ -68,6 +76,7 @@ class Waiting:
         Raises:
             NotInEffectError: the time is over.
             UnreachableError: the controller cannot be reached, at the beginning or in the end.
+            StandsByError: another leads.
         """
         began = told = self._clock()
         while True:
@@ -94,6 +103,8 @@ class Waiting:
 
     def _look(self, *, everywhere: bool) -> tuple[Status, list[str]]:
         document = self._controller.status()
+        if document.leadership is not None and document.stands_by:
+            raise StandsByError(document.leadership.referral("status --wait"))
         if document.started != self._started:
             # Numbers of requests count from the start of the controller's process. That is the
             # known one only once it has been asked.

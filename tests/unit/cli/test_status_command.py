@@ -17,6 +17,7 @@ from ovsnet.cli.main import COMMANDS
 from ovsnet.cli.status import ago
 from ovsnet.controller.status import (
     BelievedPort,
+    Leadership,
     NodeStatus,
     PodDropped,
     PolicyComplaint,
@@ -115,6 +116,40 @@ def test_drops_are_shown_on_request_those_with_the_most_first(serve):
 
 def test_no_drops(serve):
     assert "Dropped by policy\nnothing\n" in shown(serve, WELL, "--drops").output
+
+
+LEADING = Leadership(True, "c-1_192.0.2.1_7", "c-1_192.0.2.1_7", 7, "net/c", NOW)
+STANDING_BY = changed(
+    with_node(session="standing_by", revision=Revision(4)),
+    leadership=changed(LEADING, leads=False, identity="c-2_192.0.2.2_8"),
+)
+
+
+def test_the_leader_says_so(serve):
+    result = shown(serve, changed(WELL, leadership=LEADING))
+    assert result.exit_code == 0
+    assert ", leads since " in result.output.splitlines()[0]
+    assert result.output.splitlines()[0].endswith(", term 7")
+    assert result.output.endswith("all is well\n")
+
+
+def test_one_that_stands_by_says_who_leads_and_how_to_ask_it(serve):
+    result = shown(serve, STANDING_BY)
+    assert result.exit_code == 0
+    assert "stands by; c-1 leads since" in result.output.splitlines()[0]
+    ask = "this controller stands by; c-1 leads: kubectl -n net exec c-1 -- ovsnet status"
+    assert result.output.splitlines()[-1] == ask
+    waited = shown(serve, STANDING_BY, "--wait")
+    assert waited.exit_code == 1
+    assert f"{ask} --wait" in waited.output
+
+
+def test_it_is_not_well_that_nobody_leads(serve):
+    nobody = changed(STANDING_BY.leadership, leader="", term=0, since=None)
+    result = shown(serve, changed(STANDING_BY, leadership=nobody))
+    assert result.exit_code == 1
+    assert "stands by; nobody leads" in result.output.splitlines()[0]
+    assert "not well: no controller leads" in result.output
 
 
 @pytest.mark.parametrize(
