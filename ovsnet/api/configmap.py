@@ -11,15 +11,11 @@ from ovsnet.api.objects import Converted, Kind, Metadata
 from ovsnet.api.watch import Server, Watch
 
 
-class WireConfigMap(msgspec.Struct, frozen=True):
+class ConfigMap(msgspec.Struct, frozen=True):
     """The part of a ConfigMap that is needed."""
 
     metadata: Metadata
     data: dict[str, str] | None = None
-
-
-def _data(wire: WireConfigMap) -> Converted[Mapping[str, str]]:
-    return Converted(wire.data or {})
 
 
 def _key(metadata: Metadata) -> str:
@@ -32,17 +28,18 @@ def watch_config_map(
     """Follows one ConfigMap: its data whenever they change, or None while there is none.
 
     The watch is returned not yet started. While the API server cannot be reached nothing is
-    emitted. Its account needs the rights get, list and watch of this name alone.
+    emitted. Its account needs the rights list and watch of this name alone.
     """
     path = f"/api/v1/namespaces/{namespace}/configmaps"
-    kind = Kind("ConfigMap", path, WireConfigMap, _data, _key)
+    kind: Kind[ConfigMap, ConfigMap] = Kind("ConfigMap", path, ConfigMap, Converted, _key)
 
     def data_of(event: Event) -> None:
         match event:
             case Synced(_, objects):
-                emit(objects.get(name))
-            case Changed(_, _, data):
-                emit(data)
+                found = objects.get(name)
+                emit((found.data or {}) if isinstance(found, ConfigMap) else None)
+            case Changed(_, _, ConfigMap() as found):
+                emit(found.data or {})
             case Deleted():
                 emit(None)
             case _:
