@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from ovsnet.sandbox.apiserver.status import Cause
 
 
@@ -17,7 +19,10 @@ def required(field: str, message: str = "") -> Cause:
 
 def wrong(field: str, value: Any, message: str) -> Cause:
     """A field with a value that it cannot have."""
-    shown = f'"{value}"' if isinstance(value, str) else str(value)
+    if isinstance(value, list):
+        shown = msgspec.json.encode(value).decode()
+    else:
+        shown = f'"{value}"' if isinstance(value, str) else str(value)
     return Cause("FieldValueInvalid", f"Invalid value: {shown}: {message}", field)
 
 

@@ -76,6 +76,9 @@ def _volume(volume: Object) -> None:
     for source in ("configMap", "secret", "projected", "downwardAPI"):
         if source in volume:
             volume[source].setdefault("defaultMode", 0o644)
+    for source in volume.get("projected", {}).get("sources", ()):
+        if "serviceAccountToken" in source:
+            source["serviceAccountToken"].setdefault("expirationSeconds", 3600)
     if "hostPath" in volume:
         volume["hostPath"].setdefault("type", "")
 
@@ -107,7 +110,6 @@ def _pod(pod: Object) -> None:
     spec.setdefault("serviceAccountName", spec.get("serviceAccount", "default"))
     _pod_spec(spec)
     _fill(spec, {"enableServiceLinks": True, "preemptionPolicy": "PreemptLowerPriority"})
-    spec.setdefault("priority", 0)
     spec.setdefault("tolerations", [])
     present = {(t.get("key"), t.get("effect")) for t in spec["tolerations"]}
     for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):

@@ -97,6 +97,7 @@ POD = Kind(
     short_names=("po",),
     categories=_ALL,
     has_status=True,
+    counts_generations=True,
     fields=(
         "spec.nodeName",
         "spec.restartPolicy",

@@ -212,7 +212,8 @@ class Registry:
             self._admission.complete(kind, new, old)
             self._require_valid(kind, new, validate(kind, new) or validate_update(kind, new, old))
             self._require_valid(kind, new, self._admission.prepare(kind, new, old))
-        if kind.counts_generations and _desired(new) != _desired(old):
+        # What a scheduler decides is no change of what was wanted.
+        if kind.counts_generations and subresource != "binding" and _desired(new) != _desired(old):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
         if fields is not None:
             fields.write_to(new)
@@ -257,6 +258,8 @@ class Registry:
             moment = self.sources.now() + timedelta(seconds=grace)
             metadata["deletionTimestamp"] = timestamp(moment)
             metadata["deletionGracePeriodSeconds"] = grace
+            if kind.counts_generations and not terminating:
+                metadata["generation"] = metadata.get("generation", 0) + 1
         if _same(before.decode(), obj):
             return before, False
         if write.dry_run:

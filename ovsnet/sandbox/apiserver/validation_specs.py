@@ -144,6 +144,34 @@ def _listed(rule: Callable[[Object], Iterator[Cause]]) -> Callable[[Object], lis
     return lambda obj: list(rule(obj))
 
 
+def _role(obj: Object) -> Iterator[Cause]:
+    """The rules of a Role or ClusterRole."""
+    for index, rule in enumerate(obj.get("rules", ())):
+        here = f"rules[{index}]"
+        if not rule.get("verbs"):
+            yield required(f"{here}.verbs", "verbs must contain at least one value")
+        paths, resources = rule.get("nonResourceURLs"), rule.get("resources")
+        if paths:
+            if obj["kind"] == "Role":
+                yield wrong(
+                    f"{here}.nonResourceURLs",
+                    paths,
+                    "namespaced rules cannot apply to non-resource URLs",
+                )
+            if rule.get("apiGroups") or resources or rule.get("resourceNames"):
+                yield wrong(
+                    f"{here}.nonResourceURLs",
+                    paths,
+                    "rules cannot apply to both regular resources and non-resource URLs",
+                )
+            continue
+        if not rule.get("apiGroups"):
+            message = "resource rules must supply at least one api group"
+            yield required(f"{here}.apiGroups", message)
+        if not resources:
+            yield required(f"{here}.resources", "resource rules must supply at least one resource")
+
+
 SPEC_RULES: Mapping[Kind, Callable[[Object], list[Cause]]] = {
     kinds.POD: lambda obj: list(_pod_spec(obj["spec"], "spec")),
     kinds.DEPLOYMENT: _listed(_workload),
@@ -159,6 +187,8 @@ SPEC_RULES: Mapping[Kind, Callable[[Object], list[Cause]]] = {
     kinds.LEASE: _listed(_lease),
     kinds.NODE: _listed(_node),
     kinds.EVENT: _listed(_event),
+    kinds.ROLE: _listed(_role),
+    kinds.CLUSTER_ROLE: _listed(_role),
     kinds.ROLE_BINDING: _listed(_role_binding),
     kinds.CLUSTER_ROLE_BINDING: _listed(_role_binding),
 }
