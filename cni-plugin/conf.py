@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ovsnet.cni import shaping
 from ovsnet.cni.errors import CniError, Code
+from ovsnet.cni.shaping import Shaping
 from ovsnet.names import IFNAMSIZ
 
 VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
@@ -91,6 +93,7 @@ class NetworkConf:
     dns: Mapping[str, Any] = field(default_factory=dict)
     prev_result: Mapping[str, Any] | None = None
     valid_attachments: frozenset[Attachment] | None = None
+    shaping: Shaping = field(default_factory=Shaping)
     raw: bytes = b"{}"
     """As it came in; a delegated plugin gets the same."""
 
@@ -227,6 +230,7 @@ def _network_conf(verb: Verb, version: str, raw: dict[str, Any], stdin: bytes) -
         dns=_object(raw, "dns") or {},
         prev_result=prev_result,
         valid_attachments=_attachments(raw) if verb is Verb.GC else None,
+        shaping=shaping.parse((_object(raw, "runtimeConfig") or {}).get("bandwidth")),
         raw=stdin,
     )
 

@@ -136,7 +136,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     cni_bin_dir: Annotated[str, _option("Where the plugin is installed.")] = "/opt/cni/bin"
     network: Annotated[str, _option("Name of the network.")] = "ovsnet"
     chain: Annotated[
-        tuple[Literal["portmap", "bandwidth", "tuning"], ...],
+        tuple[Literal["portmap", "tuning"], ...],
         _option("Plugins to run after ours; one that is not in cni_bin_dir is left out."),
     ] = ("portmap",)
     interpreter: Annotated[

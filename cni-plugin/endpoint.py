@@ -20,6 +20,7 @@ from ovsnet.cni.node import Network, NotReady
 from ovsnet.cni.ovsdb import DatabaseUnreachable, TransactionError
 from ovsnet.cni.probe import quickly_then_slowly
 from ovsnet.cni.ranges import Addresses
+from ovsnet.cni.shaping import Limit
 from ovsnet.cni.store import AddressTaken, PortNamesTaken, RangeExhausted, Record, State
 from ovsnet.cni.teardown import Teardown, TeardownError
 
@@ -186,9 +187,14 @@ class Endpoints:
         record, addresses = self._addresses(request, record, network)
         edges.checkpoint("addressed")
         try:
-            self._plug(record, addresses, network, namespace)
+            limits = request.conf.shaping
+            self._plug(record, addresses, network, namespace, limits.into)
             probe = podside.configure(
-                namespace, request.ifname, addresses, userspace=network.userspace
+                namespace,
+                request.ifname,
+                addresses,
+                userspace=network.userspace,
+                limit=limits.out,
             )
         except DatabaseUnreachable as error:
             raise try_again(f"Open vSwitch's database does not answer: {error}") from None
@@ -243,7 +249,14 @@ class Endpoints:
                 f" {error}",
             ) from None
 
-    def _plug(self, record: Record, addresses: Addresses, network: Network, namespace: int) -> None:
+    def _plug(
+        self,
+        record: Record,
+        addresses: Addresses,
+        network: Network,
+        namespace: int,
+        limit: Limit | None,
+    ) -> None:
         edges = self._edges
         assert record.port is not None
         veth = links.Veth(
@@ -256,15 +269,19 @@ class Endpoints:
         )
         edges.netlink().run(links.create_veth(veth))
         edges.checkpoint("linked")
-        self.plug(record)
+        self._attach(record, ports.new_limit(record.port, limit))
         edges.checkpoint("plugged")
 
     def plug(self, record: Record) -> None:
-        """Put the port of a record, whose pair is there, on the bridge.
+        """Put the port of a record, whose pair is there, on the bridge again.
 
         Raises:
             DatabaseUnreachable, TransactionError: it is not there.
         """
+        assert record.port is not None
+        self._attach(record, ports.known_limit(self._edges.database, record.port))
+
+    def _attach(self, record: Record, limit: ports.PortLimit) -> None:
         edges = self._edges
         assert record.port is not None
         owner = ports.PortOwner(
@@ -276,7 +293,7 @@ class Endpoints:
             record.boot_id,
             record.addresses,
         )
-        edges.database.transact(ports.attach_operations(edges.bridge, record.port, owner))
+        edges.database.transact(ports.attach_operations(edges.bridge, record.port, owner, limit))
 
     def _unanswered(self, record: Record, given_up: bool) -> CniError:
         """The error that says why nothing let the pod in.

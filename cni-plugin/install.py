@@ -13,9 +13,9 @@ from typing import Any
 from ovsnet.cni import conf
 
 _MOST_SHEBANG = 255
+_OURS: dict[str, Any] = {"type": conf.PLUGIN_TYPE, "capabilities": {"bandwidth": True}}
 _CAPABILITIES: dict[str, dict[str, Any]] = {
     "portmap": {"capabilities": {"portMappings": True}, "snat": True},
-    "bandwidth": {"capabilities": {"bandwidth": True}},
     # Not its capability to change the MAC: the spoof guard would drop all the pod sends.
     "tuning": {},
 }
@@ -64,7 +64,7 @@ def configuration(network: str, chain: Sequence[tuple[str, Sequence[str]]]) -> d
     """
     common = [v for v in conf.VERSIONS if all(v in versions for _, versions in chain)]
     plain = [v for v in common if v != "1.1.0"]
-    plugins: list[dict[str, Any]] = [{"type": conf.PLUGIN_TYPE}]
+    plugins: list[dict[str, Any]] = [_OURS]
     plugins += [{"type": kind} | _CAPABILITIES[kind] for kind, _ in chain]
     return {
         "cniVersion": (plain or common)[-1],

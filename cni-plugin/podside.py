@@ -13,6 +13,7 @@ from ovsnet.cni import links, netns, routing
 from ovsnet.cni.netlink import Message, Netlink
 from ovsnet.cni.probe import Probe
 from ovsnet.cni.ranges import Addresses
+from ovsnet.cni.shaping import Limit, limit_sender
 from ovsnet.names import ROUTER_MAC
 
 _LOOPBACK_INDEX = 1
@@ -35,8 +36,17 @@ def has_interface(namespace: int, ifname: str) -> bool:
         return True
 
 
-def configure(namespace: int, ifname: str, addresses: Addresses, *, userspace: bool) -> Probe:
+def configure(
+    namespace: int,
+    ifname: str,
+    addresses: Addresses,
+    *,
+    userspace: bool,
+    limit: Limit | None = None,
+) -> Probe:
     """Configure the pod's interface, bring it up, and return the probe that asks through it.
+
+    `limit` is that of what the pod sends.
 
     Raises:
         NetlinkError, OSError: something was refused.
@@ -47,6 +57,8 @@ def configure(namespace: int, ifname: str, addresses: Addresses, *, userspace: b
         if userspace:
             complete_checksums(ifname)
         with Netlink() as netlink:
+            if limit is not None:
+                netlink.run([limit_sender(index, limit)])
             netlink.run(_messages(index, addresses))
         return Probe(ifname, addresses)
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from ovsnet.cni import connections
 from ovsnet.cni.conf import Attachment, PodRef
-from ovsnet.cni.ovsdb import Database, Operation, map_of, named, ovs_map, values_of
+from ovsnet.cni.ovsdb import Database, Operation, map_of, named, ovs_map, ovs_set, values_of
+from ovsnet.cni.shaping import Limit
 
 OWNER = "ovsnet"
 
@@ -65,13 +66,69 @@ def owner_in(external_ids: Mapping[str, str]) -> PortOwner | None:
         return None
 
 
-def attach_operations(bridge: str, port: str, owner: PortOwner) -> list[Operation]:
+_LIMITED_PORT = "ovsnet-port"
+"""Key of a limit's external_ids; its value is the port's name. Such a row stays when somebody takes
+the port off the bridge, and is found again when it is put back.
+"""
+
+_MOST_BITS = 34_000_000_000
+"""A second: what Open vSwitch 3.1 can limit to (32 bits of bytes)."""
+
+
+@dataclass(frozen=True)
+class PortLimit:
+    """A limit of what goes into a pod, as the database has it: the operations that make it, and the
+    reference to it.
+
+    It is Open vSwitch's to keep: it removes every queueing discipline of a port that is not its
+    own, when it starts and when its configuration changes.
+    """
+
+    operations: tuple[Operation, ...] = ()
+    reference: Any = None
+
+
+NO_LIMIT = PortLimit()
+
+
+def new_limit(port: str, limit: Limit | None) -> PortLimit:
+    """The limit of a port that is made; None: it gets none."""
+    if limit is None:
+        return NO_LIMIT
+    row = {
+        "type": "linux-htb",
+        "other_config": ovs_map({"max-rate": str(min(limit.rate, _MOST_BITS))}),
+        "external_ids": ovs_map({_LIMITED_PORT: port}),
+    }
+    insert = {"op": "insert", "table": "QoS", "uuid-name": "limit", "row": row}
+    return PortLimit((insert,), named("limit"))
+
+
+def known_limit(database: Database, port: str) -> PortLimit:
+    """The limit that a port has had.
+
+    Raises:
+        DatabaseUnreachable: no answer.
+    """
+    rows = database.select("QoS", ["_uuid"], _limit_of(port))
+    return PortLimit((), rows[0]["_uuid"]) if rows else NO_LIMIT
+
+
+def _limit_of(port: str) -> list[Any]:
+    return [["external_ids", "includes", ovs_map({_LIMITED_PORT: port})]]
+
+
+def attach_operations(
+    bridge: str, port: str, owner: PortOwner, limit: PortLimit = NO_LIMIT
+) -> list[Operation]:
     """One transaction's operations that put `port` on the bridge.
 
     Port names are unique in the database: if there is one already the transaction fails.
     """
     on_bridge = [["name", "==", bridge]]
+    limits = {} if limit.reference is None else {"qos": limit.reference}
     return [
+        *limit.operations,
         {
             "op": "insert",
             "table": "Interface",
@@ -82,7 +139,7 @@ def attach_operations(bridge: str, port: str, owner: PortOwner) -> list[Operatio
             "op": "insert",
             "table": "Port",
             "uuid-name": "port",
-            "row": {"name": port, "interfaces": named("interface")},
+            "row": {"name": port, "interfaces": named("interface"), **limits},
         },
         {
             "op": "mutate",
@@ -99,9 +156,19 @@ def detach(database: Database, bridge: str, port: str) -> None:
     Raises:
         DatabaseUnreachable, TransactionError: it may still be there.
     """
-    rows = database.select("Port", ["_uuid"], [["name", "==", port]])
+    rows = database.select("Port", ["_uuid", "qos"], [["name", "==", port]])
+    operations: list[Operation] = []
+    limited = any(values_of(row["qos"]) for row in rows)
+    if limited or (not rows and known_limit(database, port) != NO_LIMIT):
+        where = [["name", "==", port]]
+        operations += [
+            {"op": "update", "table": "Port", "where": where, "row": {"qos": ovs_set([])}},
+            {"op": "delete", "table": "QoS", "where": _limit_of(port)},
+        ]
     if rows:
-        database.transact([_remove(bridge, [row["_uuid"] for row in rows])])
+        operations.append(_remove(bridge, [row["_uuid"] for row in rows]))
+    if operations:
+        database.transact(operations)
 
 
 def _remove(bridge: str, uuids: list[Any]) -> Operation:

@@ -29,8 +29,10 @@ FIELDS = {
     ),
     "dns": "Handed through to the result. Kubernetes does not use it.",
     "args": "Accepted and not used.",
-    "capabilities": "Accepted and not used: ovsnet itself has no capabilities.",
-    "runtimeConfig": "Accepted and not used, for the same reason.",
+    "capabilities": "For the runtime: what it shall hand on in `runtimeConfig`; ovsnet takes `bandwidth`.",
+    "runtimeConfig": "Of its fields `bandwidth` is used: `ingressRate` and `egressRate` in bits per second limit"
+    " what goes into the pod and what comes out of it, `ingressBurst` and `egressBurst` in bits are"
+    " what may pass at once, at most a tenth of a second's worth. Others are not looked at.",
     "prevResult": "At CHECK, what ADD returned; compared with what there is. At ADD an error.",
     "disableCheck": "For the runtime: it does not call CHECK.",
     "disableGC": "For the runtime: it does not call GC.",

@@ -14,7 +14,6 @@ from ovsnet.sandbox.openvswitch import inside
 
 CAPABILITIES = {
     "portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}],
-    "bandwidth": {"ingressRate": 8_000_000, "ingressBurst": 8_000_000},
 }
 
 
@@ -44,12 +43,11 @@ def runtime(node: TestNode, monkeypatch: pytest.MonkeyPatch) -> InNode:
 
 CHAINS = {
     "portmap": {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True},
-    "bandwidth": {"type": "bandwidth", "capabilities": {"bandwidth": True}},
     "tuning": {"type": "tuning", "sysctl": {"net.core.somaxconn": "500"}},
 }
 
 
-@pytest.mark.parametrize("kinds", [("portmap",), ("bandwidth",), ("tuning",), tuple(CHAINS)])
+@pytest.mark.parametrize("kinds", [("portmap",), ("tuning",), tuple(CHAINS)])
 @pytest.mark.parametrize("version", ["0.4.0", "1.0.0"])
 def test_a_chain_behind_ours(
     node: TestNode, pod: Pod, runtime: InNode, kinds: tuple[str, ...], version: str
@@ -63,8 +61,6 @@ def test_a_chain_behind_ours(
         assert f"{address}:80" in node.run("iptables", "-t", "nat", "-S")
     if "tuning" in kinds:
         assert node.in_pod(pod, "cat", "/proc/sys/net/core/somaxconn").stdout == "500\n"
-    if "bandwidth" in kinds:
-        assert "tbf" in node.run("tc", "qdisc", "show", "dev", pod.port)
     if "portmap" not in kinds:
         # portmap 1.1.1 looks for its IPv4 rules in ip6tables when a pod has both families.
         cni_conflist.check(plugins, runtime.directories, environment, result, CAPABILITIES)
