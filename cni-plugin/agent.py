@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
+import msgspec
 
 from ovsnet import api, logs, model, names
 from ovsnet.cni import config as options
@@ -260,8 +261,9 @@ def run(config: Config, checkpoint: Callable[[str], None] = no_checkpoint) -> No
     type=click.Path(path_type=Path),
     help="TOML file with the agent's options; without it every option has its default.",
 )
+@click.option("--node", default="", help="The node's name, where the file does not have it.")
 @click.option("--explain-config", is_flag=True, help="Print all options with their defaults.")
-def main(path: Path | None, *, explain_config: bool) -> None:
+def main(path: Path | None, *, node: str, explain_config: bool) -> None:
     """Set up this node's switch and its pods' interfaces.
 
     Runs in the node's network namespace as root, beside Open vSwitch, and answers the CNI plugin
@@ -274,6 +276,8 @@ def main(path: Path | None, *, explain_config: bool) -> None:
         config = options.load(path) if path else Config()
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
+    if not config.node:
+        config = msgspec.structs.replace(config, node=node)
     logs.configure(sys.stderr, logs.Format(config.log_format), logs.Level.named(config.log_level))
     try:
         run(config)

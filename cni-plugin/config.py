@@ -139,9 +139,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         tuple[Literal["portmap", "tuning"], ...],
         _option("Plugins to run after ours; one that is not in cni_bin_dir is left out."),
     ] = ("portmap",)
+    plugins: Annotated[
+        str,
+        _option("Directory with loopback and plugins of the chain, for hosts that lack them."),
+    ] = ""
     interpreter: Annotated[
-        str, _option("Python that runs the plugin; the system's own starts quickest.")
-    ] = "/usr/bin/python3"
+        str,
+        _option(
+            "Python that runs the plugin; empty: what the image brings, else /usr/bin/python3."
+        ),
+    ] = ""
     socket: Annotated[str, _option("Socket on which the plugin reaches the agent.")] = (
         "/run/ovsnet/agent.sock"
     )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ovsnet.cni import conf
+
+LOOPBACK = "loopback"
+"""What container runtimes execute besides the configured plugins, and few hosts have."""
 
 _MOST_SHEBANG = 255
 _OURS: dict[str, Any] = {"type": conf.PLUGIN_TYPE, "capabilities": {"bandwidth": True}}
@@ -72,6 +76,23 @@ def configuration(network: str, chain: Sequence[tuple[str, Sequence[str]]]) -> d
         "name": network,
         "plugins": plugins,
     }
+
+
+def bring(source: Path, target: Path, names: Iterable[str]) -> list[str]:
+    """Copy plugins that `target` lacks and `source` has; the names of those copied.
+
+    Raises:
+        OSError: one cannot be copied.
+    """
+    brought = []
+    for name in names:
+        if (target / name).exists() or not (source / name).exists():
+            continue
+        new = target / f".{name}.new"
+        shutil.copy(source / name, new)
+        new.rename(target / name)
+        brought.append(name)
+    return brought
 
 
 def write(path: Path, text: str, mode: int) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ovsnet import logs, names
-from ovsnet.cni import bridge, datapath, gateway, install, underlay
+from ovsnet.cni import bridge, datapath, gateway, install, runtime, underlay
 from ovsnet.cni.bridge import Bridge, Tunnel
 from ovsnet.cni.bridging import Bridging
 from ovsnet.cni.conf import VERSIONS
@@ -74,6 +74,7 @@ class Keeper:
         self._spoken: dict[Path, tuple[int, list[str]]] = {}
         self._reason: str | None = ""
         self._reason_unconfigured = ""
+        self._interpreter = ""
         self._unsettled = False
         self._wake = threading.Event()
         self._stopped = False
@@ -284,10 +285,21 @@ class Keeper:
 
     def _install_plugin(self) -> None:
         config = self._config
-        path = Path(config.cni_bin_dir) / "ovsnet"
-        text = install.plugin_text(config.interpreter, config.socket, config.patience)
+        directory = Path(config.cni_bin_dir)
+        path = directory / "ovsnet"
+        if not Path(self._interpreter).is_file():
+            try:
+                self._interpreter = runtime.interpreter(config.interpreter, directory)
+            except runtime.BringError as error:
+                raise Waiting(f"Python for the plugin cannot be put in place: {error}") from None
+        text = install.plugin_text(self._interpreter, config.socket, config.patience)
         if install.write(path, text, 0o755):
-            _log.info("plugin installed", path=path)
+            _log.info("plugin installed", path=path, interpreter=self._interpreter)
+            runtime.remove_others(self._interpreter, directory)
+        if config.plugins:
+            wanted = (install.LOOPBACK, *config.chain)
+            for name in install.bring(Path(config.plugins), directory, wanted):
+                _log.info("plugin brought, which the host lacked", path=directory / name)
 
     def _versions(self, executable: Path) -> list[str]:
         """The versions that a plugin speaks; it is asked again only if the file has changed."""

@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
+from ovsnet.sandbox import node, plan
 from ovsnet.sandbox.layout import Layout
 from tests.conformance.cluster import machine
 from tests.conformance.cluster.cluster import Cluster, Report, load, wait_until
@@ -95,26 +97,42 @@ def on_switch(cluster: Cluster, node: str, *command: str) -> str:
 
 
 def follow(cluster: Cluster, text: str) -> None:
-    """Run commands for a shell where kubectl reaches the cluster, in a checkout's directory.
+    """Run commands for a shell where kubectl reaches the cluster, beside a copy of `deploy`.
 
     Raises:
         InstallError: one failed.
     """
-    environment = os.environ | {
-        "KUBECONFIG": str(cluster.kubeconfig),
-        "PATH": f"{cluster.stock.kubernetes}:{os.environ['PATH']}",
-        "APISERVER": cluster.api_server,
-    }
-    done = subprocess.run(
-        cluster.within_control(["bash", "-euo", "pipefail", "-c", text]),
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        shutil.copytree(ROOT / "deploy", directory / "deploy")
+        editor = directory / "editor"
+        editor.write_text(_editor(cluster))
+        editor.chmod(0o755)
+        environment = os.environ | {
+            "KUBECONFIG": str(cluster.kubeconfig),
+            "PATH": f"{cluster.stock.kubernetes}:{os.environ['PATH']}",
+            "EDITOR": str(editor),
+        }
+        done = subprocess.run(
+            cluster.within_control(["bash", "-euo", "pipefail", "-c", text]),
+            cwd=directory,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if done.returncode:
         raise InstallError(f"{text}\nfailed: {done.stderr.strip()}")
+
+
+def _editor(cluster: Cluster) -> str:
+    """A program that changes the files it is given as somebody would who knows this cluster."""
+    ranges = json.dumps(plan.SERVICE_CIDRS)
+    values = {"apiserver": json.dumps(cluster.api_server), "services": ranges}
+    if not node.kernel_datapath():
+        values["underlay_bridge"] = '"br-phy"'
+    edits = "".join(f" -e 's|^{name} = .*|{name} = {value}|'" for name, value in values.items())
+    return f'#!/bin/sh\nexec sed -i{edits} "$@"\n'
 
 
 def not_ready(cluster: Cluster) -> dict[str, str]:

@@ -42,7 +42,7 @@ def pinging(bench: Bench, *ways: tuple[str, str]) -> Iterator[list[Stream]]:
         yield streams
     finally:
         for process in running:
-            # ping sums up on SIGINT; the API server passes no signals on, so it is told by its input.
+            # ping sums up on SIGINT; kubectl passes no signals on, so it is told by its input.
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write("end\n")
                 process.stdin.flush()

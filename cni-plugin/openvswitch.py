@@ -1,0 +1,198 @@
+"""Open vSwitch for a host that has none: `python -m ovsnet.cni.openvswitch`.
+
+Runs ovsdb-server and ovs-vswitchd with their sockets and database where a host's own would have
+them. If the host's own answers there, it only watches that, and ends when it is gone, to be started
+anew. On SIGTERM ovs-vswitchd ends without taking anything down: with the kernel's datapath what is
+cached there goes on forwarding until it is back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+
+from ovsnet import logs
+
+SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
+_START_SECONDS = 30.0
+_STOP_SECONDS = 8.0
+_PERIOD = 0.5
+
+_log = logs.get("openvswitch")
+
+
+class StartError(Exception):
+    """A program did not start, or has ended. The text says which."""
+
+
+def answers(database_socket: Path) -> bool:
+    """Whether a database server listens there."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(database_socket)) == 0
+
+
+def prepare(database: Path, run: Callable[[Sequence[str]], str]) -> None:
+    """Make the database, or bring one of another version to the schema of this one.
+
+    Raises:
+        StartError: that does not work.
+    """
+    if not database.exists():
+        # Written beside it first: half a database would be taken for one at the next start.
+        new = database.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        run(["ovsdb-tool", "create", str(new), str(SCHEMA)])
+        new.rename(database)
+    elif run(["ovsdb-tool", "needs-conversion", str(database), str(SCHEMA)]).strip() == "yes":
+        run(["ovsdb-tool", "convert", str(database), str(SCHEMA)])
+
+
+def version(said: str) -> str:
+    """The version in what `ovs-vswitchd --version` prints; empty if there is none."""
+    found = re.search(r"\d+\.\d+\.\d+\S*", said)
+    return found[0] if found else ""
+
+
+def _run(command: Sequence[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StartError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+class _Programs:
+    """The two daemons, from `start` to `stop`."""
+
+    def __init__(self, rundir: Path, database: Path) -> None:
+        self._rundir = rundir
+        self._database = database
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """Start both; the switch has read its database when this returns.
+
+        Raises:
+            StartError: one does not start.
+        """
+        server = self._rundir / "db.sock"
+        prepare(self._database, _run)
+        # A killed server leaves its socket, which the next one could not make.
+        server.unlink(missing_ok=True)
+        self._spawn("ovsdb-server", str(self._database), f"--remote=punix:{server}")
+        self._wait(lambda: answers(server), "ovsdb-server")
+        known = version(_run(["ovs-vswitchd", "--version"]))
+        _run(
+            [
+                *("ovs-vsctl", f"--db=unix:{server}", "--no-wait", "--", "init", "--"),
+                *("set", "Open_vSwitch", ".", f"ovs-version={known}"),
+            ]
+        )
+        self._spawn("ovs-vswitchd", f"unix:{server}")
+        pid = self._rundir / "ovs-vswitchd.pid"
+        self._wait(lambda: pid.exists() and self._configured(server), "ovs-vswitchd")
+
+    def ended(self) -> str:
+        """The name of a program that has ended; empty while both run."""
+        return next((Path(p.args[0]).name for p in self._started if p.poll() is not None), "")  # type: ignore[index]
+
+    def stop(self) -> None:
+        """End the switch, then its database."""
+        for program in reversed(self._started):
+            program.terminate()
+            try:
+                program.wait(_STOP_SECONDS / 2)
+            except subprocess.TimeoutExpired:
+                program.kill()
+                program.wait()
+
+    def _spawn(self, name: str, *arguments: str) -> None:
+        _log.info("starting", program=name)
+        own = (
+            f"--pidfile={self._rundir / name}.pid",
+            *("-vconsole:info", "-vsyslog:off", "-vfile:off", "--no-chdir"),
+        )
+        if name == "ovsdb-server":
+            own = (*own, f"--unixctl={self._rundir / name}.ctl")
+        self._started.append(subprocess.Popen([name, *arguments, *own]))
+
+    def _configured(self, server: Path) -> bool:
+        """Whether the switch has come as far as its database."""
+        query = ["ovs-vsctl", f"--db=unix:{server}", "get", "Open_vSwitch", ".", "cur_cfg"]
+        done = subprocess.run(query, capture_output=True, check=False)
+        return done.returncode == 0
+
+    def _wait(self, condition: Callable[[], bool], name: str) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while not condition():
+            if self.ended():
+                raise StartError(f"{self.ended()} has ended while it was being started")
+            if time.monotonic() > deadline:
+                raise StartError(f"{name} does not answer after {_START_SECONDS:g} s")
+            time.sleep(0.05)
+
+
+def watch(database_socket: Path, stopping: threading.Event) -> bool:
+    """Watch the host's own Open vSwitch; True when it answers no more, False when told to end."""
+    while not stopping.wait(_PERIOD):
+        if not answers(database_socket):
+            return True
+    return False
+
+
+@click.command()
+@click.option(
+    "--rundir",
+    type=click.Path(path_type=Path),
+    default=Path("/var/run/openvswitch"),
+    show_default=True,
+    help="Where the sockets are.",
+)
+@click.option(
+    "--database",
+    type=click.Path(path_type=Path),
+    default=Path("/etc/openvswitch/conf.db"),
+    show_default=True,
+    help="The file of the database.",
+)
+def main(rundir: Path, database: Path) -> None:
+    """Run Open vSwitch, unless the host runs its own."""
+    logs.configure(sys.stderr)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    if answers(rundir / "db.sock"):
+        _log.info("the host runs its own Open vSwitch", socket=rundir / "db.sock")
+        if watch(rundir / "db.sock", stopping):
+            _log.warning("the host's Open vSwitch is gone")
+            sys.exit(1)
+        return
+    for directory in (rundir, database.parent):
+        directory.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        # Where there is no module the agent chooses the userspace datapath, and says so.
+        subprocess.run(["modprobe", "openvswitch"], capture_output=True, check=False)
+    programs = _Programs(rundir, database)
+    try:
+        programs.start()
+        while not stopping.wait(_PERIOD):
+            if programs.ended():
+                raise StartError(f"{programs.ended()} has ended")
+    except StartError as error:
+        _log.error("Open vSwitch does not run", reason=error)
+        sys.exit(1)
+    finally:
+        programs.stop()
+
+
+if __name__ == "__main__":
+    main()
