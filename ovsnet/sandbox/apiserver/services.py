@@ -29,6 +29,11 @@ NODE_PORTS = range(30000, 32768)
 """Ports that a node keeps for services (kube-apiserver's default)."""
 
 _STATIC_BAND = 256
+_STATIC_PORTS = 86
+"""So many of the first ports are left for those who ask for one by name, as long as there are
+others (KEP-3668)."""
+
+_ALLOCATED = "provided port is already allocated"
 _DUAL = ("PreferDualStack", "RequireDualStack")
 _FAMILIES = ("IPv4", "IPv6")
 
@@ -101,7 +106,8 @@ class Allocations:
 
     def free_port(self, taken: set[int]) -> int | None:
         """A node port that neither a stored service nor `taken` holds, or None."""
-        return next((p for p in NODE_PORTS if not self.holds_port(p) and p not in taken), None)
+        ports = chain(NODE_PORTS[_STATIC_PORTS:], NODE_PORTS[:_STATIC_PORTS])
+        return next((p for p in ports if not self.holds_port(p) and p not in taken), None)
 
 
 @dataclass
@@ -214,7 +220,7 @@ class _Preparation:
             return
         message = ""
         if _read(text) not in network:
-            message = f"the provided network does not match {network}"
+            message = "the provided network does not match the current range"
         elif self.allocations.holds_address(str(_read(text))):
             message = "provided IP is already allocated"
         if message:
@@ -228,6 +234,7 @@ class _Preparation:
         held = {p["nodePort"] for p in old.get("ports", ()) if "nodePort" in p}
         taken = {p["nodePort"] for p in ports if "nodePort" in p}
         shared: dict[int, int] = {}
+        asked: dict[int, int] = {}
         if self.old is None:
             for port in ports:
                 if "nodePort" in port:
@@ -235,9 +242,13 @@ class _Preparation:
         for index, port in enumerate(ports):
             here = f"spec.ports[{index}].nodePort"
             if "nodePort" in port:
-                problem = self._port_problem(port["nodePort"], held)
+                number = port["nodePort"]
+                problem = self._port_problem(number, held)
+                # Of a new service, ports of one number may share a node port, and no others.
+                if asked.setdefault(number, port["port"]) != port["port"] and self.old is None:
+                    problem = problem or _ALLOCATED
                 if problem:
-                    self.causes.append(wrong(here, port["nodePort"], problem))
+                    self.causes.append(wrong(here, number, problem))
             elif gets_node_ports(spec):
                 chosen = shared.get(port["port"]) or self.allocations.free_port(taken)
                 if chosen is None:
@@ -258,7 +269,7 @@ class _Preparation:
                 f"{NODE_PORTS.start}-{NODE_PORTS.stop - 1}"
             )
         taken = self.allocations.holds_port(port) and port not in held
-        return "provided port is already allocated" if taken else ""
+        return _ALLOCATED if taken else ""
 
     def _health_check(self, taken: set[int]) -> None:
         """The port for health checks; it is for life. A real server answers 500, too."""
@@ -273,7 +284,7 @@ class _Preparation:
         elif asked != old.get("healthCheckNodePort"):
             problem = self._port_problem(asked, set())
             if asked in taken:
-                problem = problem or "provided port is already allocated"
+                problem = problem or _ALLOCATED
             if problem:
                 message = (
                     "Internal error occurred: failed to allocate requested HealthCheck NodePort "

@@ -210,6 +210,16 @@ def test_what_is_filled_in(services, spec, expected):
             },
             "ports[1].nodePort",
         ),
+        (
+            {
+                "type": "NodePort",
+                "ports": [
+                    {"name": "a", "port": 80, "nodePort": 31998},
+                    {"name": "b", "port": 53, "protocol": "UDP", "nodePort": 31998},
+                ],
+            },
+            "ports[1].nodePort",
+        ),
         ({"selector": {"a b": "c"}}, "selector"),
     ],
 )
@@ -230,6 +240,18 @@ def test_protocols_of_one_number_share_a_port_of_the_nodes(services):
     ports = [{"port": 53, "name": "a"}, {"port": 53, "name": "b", "protocol": "UDP"}]
     first, second = node_ports(services.create(type="NodePort", ports=ports))
     assert first == second
+
+
+def test_other_numbers_share_a_port_of_the_nodes_only_later(services):
+    ports = [{"port": 80, "name": "a"}, {"port": 53, "name": "b", "protocol": "UDP"}]
+    first, _ = node_ports(services.create(type="NodePort", ports=ports))
+    shared = [port | {"nodePort": first} for port in ports]
+    assert node_ports(services.replace(type="NodePort", ports=shared)) == [first, first]
+
+
+def test_the_first_ports_of_the_nodes_are_left_for_those_who_ask(services):
+    ports = [{"port": number, "name": f"p{number}"} for number in range(1, 21)]
+    assert all(port >= 30086 for port in node_ports(services.create(type="NodePort", ports=ports)))
 
 
 def test_an_update_keeps_ports_of_the_nodes_by_name(services):

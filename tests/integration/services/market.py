@@ -127,7 +127,8 @@ class Market:
             if name in there:
                 self.lab.api("PATCH", f"{at}/{name}", each, "merge")
             else:
-                self.lab.api("POST", at, each)
+                self.lab.api("POST", at, _at_first(each))
+                self.lab.api("PATCH", f"{at}/{name}", each, "merge")
             if "status" in each:
                 status = {"status": each["status"]}
                 self.lab.api("PATCH", f"{at}/{name}/status", status, "merge")
@@ -278,6 +279,19 @@ class Market:
 
 _QUOTED = re.compile(r'"([^"]*)"')
 Destination = tuple[IPAddress, Protocol, int, str]
+
+
+def _at_first(service: Object) -> Object:
+    """What it may be made as: only later may ports of different numbers share a node port."""
+    ports = service.get("spec", {}).get("ports", ())
+    users: dict[int, int] = {}
+    kept = [
+        port
+        if users.setdefault(port.get("nodePort", 0), port["port"]) == port["port"]
+        else {name: value for name, value in port.items() if name != "nodePort"}
+        for port in ports
+    ]
+    return {**service, "spec": {**service["spec"], "ports": kept}} if ports else service
 
 
 def _destinations(world: World, caller: Caller) -> Iterator[Destination]:
