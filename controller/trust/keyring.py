@@ -122,8 +122,12 @@ class Keyring:
             AuthorityError: what is there are none. What was in force before stays so.
         """
         now = wall_time(self._clock())
+        held = self._held
+        if held is not None and now >= held.until - _OWN_LIFE / 3:
+            # For this the API is not needed, and may be away for long.
+            held = self._held = _held(held.authorities, now)
         authorities = self._agreed(now)
-        if self._held is None or not _still(self._held, authorities, now):
+        if held is None or not _same(held.authorities, authorities):
             self._held = _held(authorities, now)
             _log.info(
                 "certificate authorities in force",
@@ -170,10 +174,9 @@ class Keyring:
         self._reason = reason
 
 
-def _still(held: Held, authorities: Authorities, now: datetime) -> bool:
-    """Whether what is in force may stay so. Keys do not compare by value, their text does."""
-    same = secret_data(held.authorities) == secret_data(authorities)
-    return same and now < held.until - _OWN_LIFE / 3
+def _same(one: Authorities, other: Authorities) -> bool:
+    """Keys do not compare by value, their text does."""
+    return secret_data(one) == secret_data(other)
 
 
 def _held(authorities: Authorities, now: datetime) -> Held:
