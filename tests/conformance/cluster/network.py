@@ -138,11 +138,11 @@ def _editor(cluster: Cluster) -> str:
 def not_ready(cluster: Cluster) -> dict[str, str]:
     """The nodes that are not ready, and why."""
     found = {}
-    for node in json.loads(cluster.kubectl("get", "nodes", "--output=json"))["items"]:
-        conditions = node["status"].get("conditions", ())
+    for each in json.loads(cluster.kubectl("get", "nodes", "--output=json"))["items"]:
+        conditions = each["status"].get("conditions", ())
         ready = next((c for c in conditions if c["type"] == "Ready"), {})
         if ready.get("status") != "True":
-            found[node["metadata"]["name"]] = str(ready.get("message", "unknown"))
+            found[each["metadata"]["name"]] = str(ready.get("message", "unknown"))
     return found
 
 
