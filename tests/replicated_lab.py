@@ -34,7 +34,7 @@ class ReplicatedLab:
     def replicate(self) -> None:
         """Have several controllers in the place of one, and agents that follow the service."""
         lab = self.lab
-        lab.api("POST", "/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
+        lab.ensure("/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
         ports = {"openflow": cluster.OPENFLOW_PORT, "agents": cluster.AGENTS_PORT}
         spec = {
             "clusterIP": "None",

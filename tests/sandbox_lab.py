@@ -21,11 +21,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPSConnection
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import datapath
+import deployed
 import pytest
 import real_apiserver
 from places import SECONDS, Place, PodPlace, pod_place, wait_for
@@ -39,6 +42,7 @@ from ovsnet.sandbox import (
     api_server,
     cluster,
     fabric,
+    identities,
     netns,
     node,
     plan,
@@ -53,6 +57,12 @@ from ovsnet.sandbox.wishes import Wishes
 
 _WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 NAMESPACE = "lab"
+ACCOUNTS = tuple(
+    f"system:serviceaccount:{identities.NAMESPACE}:{name}"
+    for name in (identities.CONTROLLER, identities.AGENT)
+)
+"""Controller and agents, as the API server knows them."""
+
 PORTS = (ContainerPort("http", 80, "TCP"), ContainerPort("echo", 80, "UDP"))
 """What a pod declares unless told otherwise."""
 
@@ -84,20 +94,20 @@ class Execution:
 @dataclass
 class Lab:
     """One sandbox. `extra` are options that its controller is started with besides, `embedded`
-    is the program that its API server runs as, where that is the embedded one, `rights` are what
-    its controller and agents get where it is a real one.
+    is the program that its API server runs as, where that is the embedded one. Where it is a real
+    one, controller and agents have the rights that an installed network has.
     """
 
     instance: str
     extra: tuple[str, ...] = ()
     embedded: str = API_SERVER_WITH_CHOSEN_UIDS
-    rights: tuple[dict[str, Any], ...] = ()
     layout: Layout = field(init=False)
 
     def __post_init__(self) -> None:
         self.layout = layout(self.instance)
 
     def up(self, nodes: int = 3) -> None:
+        programs = real_apiserver.at_hand()
         original_embedded, original_controller = api_server._EMBEDDED, cluster._controller
 
         def controller(*args: Any) -> process.Spec:
@@ -111,7 +121,9 @@ class Lab:
                 self.layout,
                 nodes,
                 lambda text: None,
-                Wishes(str(real_apiserver.at_hand() or ""), datapath.TUNNEL, self.rights),
+                Wishes(
+                    str(programs or ""), datapath.TUNNEL, deployed.objects() if programs else ()
+                ),
             )
         finally:
             api_server._EMBEDDED, cluster._controller = original_embedded, original_controller
@@ -137,6 +149,14 @@ class Lab:
     def api(self, method: str, path: str, body: Any = None, kind: str = "json") -> Any:
         return json.loads(self.api_bytes(method, path, body, kind))
 
+    def ensure(self, path: str, body: Any) -> None:
+        """Make an object, unless there is one of that name."""
+        try:
+            self.api("POST", path, body)
+        except ApiRefusalError as refusal:
+            if not str(refusal).startswith("409"):
+                raise
+
     def api_bytes(self, method: str, path: str, body: Any = None, kind: str = "json") -> bytes:
         kinds = {"json": "application/json", "merge": "application/merge-patch+json"}
         request = urllib.request.Request(
@@ -151,10 +171,31 @@ class Lab:
         except urllib.error.HTTPError as error:
             raise ApiRefusalError(f"{error.code}: {error.read().decode()}") from None
 
+    def connection(self) -> HTTPConnection:
+        """A connection to the API server, for many requests."""
+        url = urlsplit(self.state.apiserver.url)
+        host, port = url.hostname or "", url.port
+        if not self.real:
+            return HTTPConnection(host, port, timeout=60)
+        tls = access.of_file(self.layout.kubeconfig).tls
+        return HTTPSConnection(host, port, timeout=60, context=tls)
+
     @property
     def real(self) -> bool:
         """Whether the API server is Kubernetes' own."""
         return self.layout.control_plane.exists()
+
+    def refusals(self) -> list[str]:
+        """What controller and agents were not allowed to do by a real API server."""
+        if not self.layout.audit_log.exists():
+            return []
+        lines = self.layout.audit_log.read_text().splitlines()
+        return [
+            f"{event['user']['username']}: {event['verb']} {event['requestURI']}"
+            for event in map(json.loads, lines)
+            if event.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
+            and event["user"]["username"] in ACCOUNTS
+        ]
 
     def needs_embedded(self, why: str) -> None:
         """Skip the test where the API server is not the one that does what it needs."""

@@ -32,6 +32,7 @@ def sandbox(
     try:
         lab.up(nodes)
         yield lab
+        assert lab.refusals() == []
     finally:
         lab.down()
 

@@ -14,7 +14,7 @@ from ovsnet.cni.credentials import Files
 from ovsnet.cni.exchange import Exchange
 from ovsnet.cni.identity import client_context
 from ovsnet.names import AUDIENCE, AUTHORITY
-from ovsnet.sandbox import agent, cluster, plan, process
+from ovsnet.sandbox import agent, cluster, identities, plan, process
 from ovsnet.sandbox.state import CONTROLLER
 
 SYSTEM = "ovsnet-system"
@@ -36,9 +36,9 @@ class SecureLab:
     def secure(self, *options: str) -> None:
         """Have controller and agents speak TLS from now on."""
         lab = self.lab
-        lab.api("POST", "/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
+        lab.ensure("/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
         for account in (ACCOUNT, "somebody"):
-            self.post("serviceaccounts", {"metadata": {"name": account}})
+            lab.ensure(f"{_ALL}/serviceaccounts", {"metadata": {"name": account}})
         for name in lab.nodes:
             self.post_pod(f"{ACCOUNT}-{name}", name)
         self.start_controller(*options)
@@ -55,7 +55,7 @@ class SecureLab:
         """A second controller, to which no switch connects by itself."""
         command = (
             *(sys.executable, "-m", "ovsnet.controller"),
-            *("--kubeconfig", str(self.lab.layout.inner_kubeconfig)),
+            *("--kubeconfig", str(identities.controller(self.lab.layout))),
             *("--listen", f"{self.control}:{SECOND_OPENFLOW}"),
             *("--agents", f"{self.control}:{SECOND_AGENTS}"),
             *("--http", f"127.0.0.1:{SECOND_HTTP}"),

@@ -30,6 +30,7 @@ from ovsnet.sandbox.controlplane.programs import MissingProgramError
 from ovsnet.sandbox.layout import CONTROL, OUTSIDE, Layout
 from ovsnet.sandbox.process import Spec
 from ovsnet.sandbox.readiness import Report
+from ovsnet.sandbox.rights import NoRightsError
 from ovsnet.sandbox.state import (
     CONTROLLER,
     AlreadyRunningError,
@@ -49,6 +50,7 @@ _FAILURES = (
     fabric.FabricError,
     node.NodeError,
     process.ProcessError,
+    NoRightsError,
     *UNREACHABLE,
 )
 _PROGRAMS = {

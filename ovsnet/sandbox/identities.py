@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ovsnet.sandbox import access, plan
+from ovsnet.sandbox import access, plan, rights
 from ovsnet.sandbox.client import Client, Object
 from ovsnet.sandbox.controlplane import credentials
 from ovsnet.sandbox.layout import Layout
@@ -21,15 +21,6 @@ CONTROLLER = "ovsnet-controller"
 AGENT = "ovsnet-node"
 
 _TOKEN_LIFE = timedelta(days=30)
-_PLURALS = {
-    "Namespace": "namespaces",
-    "ServiceAccount": "serviceaccounts",
-    "Role": "roles",
-    "RoleBinding": "rolebindings",
-    "ClusterRole": "clusterroles",
-    "ClusterRoleBinding": "clusterrolebindings",
-}
-_ORDER = tuple(_PLURALS)
 
 
 def kubelet(layout: Layout, node: str) -> Path:
@@ -57,18 +48,16 @@ def agent(layout: Layout) -> Path:
     return _own_or_any(layout, AGENT)
 
 
-async def grant(layout: Layout, rights: Iterable[Object]) -> None:
+async def grant(layout: Layout, objects: Iterable[Object]) -> None:
     """Create the objects that give controller and agents their rights, and their kubeconfigs.
 
-    Of `rights` only namespaces, service accounts, roles and their bindings are looked at.
+    Of `objects` only namespaces, service accounts, roles and their bindings are looked at.
 
     Raises:
-        ApiError: the API server refused something.
+        ApiError, NoRightsError: the API server refused something.
     """
-    known = [each for each in rights if each["kind"] in _PLURALS]
     async with Client(access.of_file(layout.kubeconfig)) as client:
-        for each in sorted(known, key=lambda one: _ORDER.index(one["kind"])):
-            await client.create(_collection(each), each)
+        await rights.create(client, objects)
         for account in (CONTROLLER, AGENT):
             path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{account}/token"
             spec = {"expirationSeconds": int(_TOKEN_LIFE.total_seconds())}
@@ -77,14 +66,6 @@ async def grant(layout: Layout, rights: Iterable[Object]) -> None:
                 layout.control_plane, _server(), made["status"]["token"]
             )
             _file(layout, account).write_text(text)
-
-
-def _collection(obj: Object) -> str:
-    """The path under which objects like this one are created."""
-    base = "/api/v1" if obj["apiVersion"] == "v1" else f"/apis/{obj['apiVersion']}"
-    namespace = obj["metadata"].get("namespace")
-    place = f"/namespaces/{namespace}" if namespace else ""
-    return f"{base}{place}/{_PLURALS[obj['kind']]}"
 
 
 def _server() -> str:

@@ -15,9 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from http.client import HTTPConnection
 from ipaddress import ip_network
-from urllib.parse import urlsplit
 
 import pytest
 from calling import REFUSED, Ring, ring
@@ -93,6 +91,7 @@ def expect_told(market: Market, kind: str, name: str, *parts: str) -> None:
 
 def test_what_an_older_service_has(market: Market) -> None:
     """The younger one keeps the rest of what it has."""
+    market.lab.needs_embedded("gives a node port to two services")
     younger = service(
         "shop/web",
         "http=80@30080",
@@ -118,6 +117,7 @@ def test_what_an_older_service_has(market: Market) -> None:
 
 
 def test_addresses_that_no_service_can_have(market: Market) -> None:
+    market.lab.needs_embedded("takes services with such addresses")
     in_pod_range = str(market.lab.pod_ranges("node2")[0][99])
     taken = str(market.world().services[RUNNING.ref].addresses[0])
     pod = service("shop/pod", "80", cluster=in_pod_range)
@@ -170,6 +170,7 @@ def test_a_service_that_nobody_stands_behind(market: Market) -> None:
 
 
 def test_endpoints_that_nobody_can_reach_are_left_out(market: Market) -> None:
+    market.lab.needs_embedded("takes slices with such endpoints")
     four = service("shop/web", "80", cluster="10.96.0.2")
     wrong = ["127.0.0.1", "169.254.7.7", "224.0.0.9", "239.1.1.1", "0.0.0.0", "255.255.255.255"]
     taken = str(market.world().services[RUNNING.ref].addresses[0])
@@ -277,8 +278,7 @@ def test_thousands_of_services_at_once(market: Market) -> None:
 
 def _make(market: Market, ends: list[str], first: int) -> None:
     """Make every so many-th service with one endpoint, over one connection."""
-    url = urlsplit(market.lab.state.apiserver.url)
-    with contextlib.closing(HTTPConnection(url.hostname or "", url.port, timeout=60)) as api:
+    with contextlib.closing(market.lab.connection()) as api:
         for number in range(first, SERVICES, AT_ONCE):
             name = f"many-{number}"
             service = {"metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterator
@@ -316,7 +317,7 @@ def test_the_api_is_there_as_soon_as_a_pod_is(market: Market) -> None:
             try:
                 added = lab.plugin(node, "ADD", target)
                 assert added.status == 0, added.message
-                sent_again.append(netns.within(Path(target.netns), ask_the_api))
+                sent_again.append(netns.within(Path(target.netns), lambda: ask_the_api(lab.real)))
             finally:
                 lab.plugin(node, "DEL", target)
                 netns.delete(Path(target.netns))
@@ -327,9 +328,12 @@ def test_the_api_is_there_as_soon_as_a_pod_is(market: Market) -> None:
     assert sum(again == 0 for again in sent_again) > starts / 2
 
 
-def ask_the_api() -> int:
+def ask_the_api(tls: bool) -> int:
     """Ask the API server for its version by its service; how many packets were sent again."""
-    with socket.create_connection(("10.96.0.1", 443), timeout=20) as sock:
+    with contextlib.ExitStack() as stack:
+        sock = stack.enter_context(socket.create_connection(("10.96.0.1", 443), timeout=20))
+        if tls:
+            sock = stack.enter_context(ssl._create_unverified_context().wrap_socket(sock))
         sock.sendall(b"GET /version HTTP/1.0\r\n\r\n")
         assert b"gitVersion" in b"".join(iter(lambda: sock.recv(4096), b""))
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
