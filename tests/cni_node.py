@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import datapath
+from slowness import SLOW
 
 from ovsnet import names
 from ovsnet.cni.ranges import NodeRanges
@@ -220,7 +221,7 @@ class TestNode:
             "chain": [],
             "socket": str(self.directory / "agent.sock"),
             "state_dir": str(self.state.parent),
-            "deadline": 15.0,
+            "deadline": 15.0 * SLOW,
             "housekeeping": 0.5,
         } | (options or {})
 
@@ -330,7 +331,7 @@ class TestNode:
         return path.read_text() if path.exists() else ""
 
     def wait(self, ready: Callable[[], bool], what: str, seconds: float = 20) -> None:
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * SLOW
         while not ready():
             assert time.monotonic() < end, f"waited in vain for {what}\n{self.log()}"
             time.sleep(0.02)

@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 
 import datapath
 from pyroute2 import netns as pyroute_netns
+from slowness import SLOW
 
 from ovsnet.controller.notices import Admitted, Close, Outcome, Send
 from ovsnet.controller.openflow.app import OpenFlowServer
@@ -26,7 +27,7 @@ from ovsnet.sandbox.openvswitch import OpenVSwitch
 
 Notice = TypeVar("Notice")
 BRIDGE = "br-int"
-PATIENCE = 30.0
+PATIENCE = 30.0 * SLOW
 QUICK = Timing(quiet=1.0, dead=10.0, answer=30.0, audit=3600.0, retry=0.1, retry_most=1.0)
 
 

@@ -10,6 +10,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
+from slowness import SLOW
+
 from ovsnet.sandbox import netns
 from ovsnet.sandbox.kubelet.sandboxes import Sandbox
 
@@ -20,14 +22,14 @@ SECONDS = 20.0
 
 def wait_for(check: Callable[[], T], what: str | Callable[[], str], seconds: float = SECONDS) -> T:
     """The first true value of `check`; fails in words when there is none in time."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * SLOW
     while True:
         found = check()
         if found:
             return found
         if time.monotonic() > deadline:
             words = what if isinstance(what, str) else what()
-            raise AssertionError(f"waited {seconds:g} s in vain for {words}")
+            raise AssertionError(f"waited {seconds * SLOW:g} s in vain for {words}")
         time.sleep(0.02)
 
 

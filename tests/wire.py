@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 
 import frames
 from places import Place
+from slowness import SLOW
 
 _ETH_P_ALL = 3
 _LONGEST = 65535
 _ATTEMPTS = 5
-_PATIENCE = 2.0
+_PATIENCE = 2.0 * SLOW
 
 
 def mark() -> bytes:

@@ -99,9 +99,16 @@ class Connections(msgspec.Struct, frozen=True):
     Fragments never leave the tracker: reassembly is not modelled. FIN and RST close nothing.
     An ICMP error is translated as its connection is: of its own addresses the one that NAT changes
     in its direction, and all of the packet that it quotes.
+
+    There are two trackers, and they translate the packets of a known connection differently. The
+    userspace one does whenever it is to do NAT at all. The kernel's (`kernel`) translates packets
+    of a connection without an answer yet only as part of a commit that translates, and so errors
+    about answers (`ovs_ct_nat` in net/openvswitch/conntrack.c). Where it translates a destination,
+    it says so of the source as well, which it may have to change for want of a free port.
     """
 
     by_ends: Mapping[tuple[int, Ends], Connection] = {}
+    kernel: bool = False
 
     @property
     def all(self) -> frozenset[Connection]:
@@ -110,7 +117,8 @@ class Connections(msgspec.Struct, frozen=True):
 
     def without(self, gone: Callable[[Connection], bool]) -> Connections:
         """The connections but those: what flushing them leaves."""
-        return Connections({ends: c for ends, c in self.by_ends.items() if not gone(c)})
+        left = {ends: c for ends, c in self.by_ends.items() if not gone(c)}
+        return Connections(left, self.kernel)
 
     def track(
         self, packet: Packet, action: Ct, mark: Written, label: Written
@@ -142,10 +150,29 @@ class Connections(msgspec.Struct, frozen=True):
         state: int = CtState.REL if related else CtState.EST if after.answered else CtState.NEW
         if answer:
             state |= CtState.RPL
-        if action.nat is not None:
-            packet, changed = _translate(packet, after, answer)
+        if self._translates(action, state):
+            packet, changed = self._translated(packet, after, answer)
             state |= changed
         return _tell(packet, action.zone, state, after), self._with(after)
+
+    def _translates(self, action: Ct, state: int) -> bool:
+        """Whether a packet of a known connection is translated, where that has a NAT."""
+        if action.nat is None:
+            return False
+        if not self.kernel or state & (CtState.EST | CtState.RPL):
+            return True
+        if state & CtState.NEW:
+            return action.nat.kind is not NatKind.RESTORE
+        return action.commit
+
+    def _translated(
+        self, packet: Packet, connection: Connection, answer: bool
+    ) -> tuple[Packet, int]:
+        """See `_translate`."""
+        packet, changed = _translate(packet, connection, answer)
+        if self.kernel and changed == CtState.DNAT and not answer:
+            changed |= CtState.SNAT
+        return packet, changed
 
     def _passed_before(self, packet: Packet, action: Ct) -> Connection | None:
         """The connection that the tracker found when this packet passed it in this zone before.
@@ -164,8 +191,8 @@ class Connections(msgspec.Struct, frozen=True):
             known = msgspec.structs.replace(
                 known, mark=mark.over(known.mark), label=label.over(known.label)
             )
-        if action.nat is not None and not state & (CtState.SNAT | CtState.DNAT):
-            packet, changed = _translate(packet, known, bool(state & CtState.RPL))
+        if self._translates(action, state) and not state & (CtState.SNAT | CtState.DNAT):
+            packet, changed = self._translated(packet, known, bool(state & CtState.RPL))
             state |= changed
         return _tell(packet, action.zone, state, known), self._with(known)
 
@@ -181,7 +208,7 @@ class Connections(msgspec.Struct, frozen=True):
             if reply is None:
                 return _tell(packet, action.zone, CtState.INV, None), self
             made = msgspec.structs.replace(made, reply=reply, nat=action.nat.kind)
-            packet, changed = _translate(packet, made, answer=False)
+            packet, changed = self._translated(packet, made, answer=False)
             state |= changed
         return _tell(packet, action.zone, state, made), self._with(made)
 
@@ -193,7 +220,7 @@ class Connections(msgspec.Struct, frozen=True):
         }
         if all(self.by_ends.get(key) == connection for key in both):
             return self
-        return Connections({**self.by_ends, **both})
+        return Connections({**self.by_ends, **both}, self.kernel)
 
     def _free(self, zone: int, reply: Ends, nat: Nat) -> Ends | None:
         """The reply direction to expect. Where that is in use already, the connection gets another

@@ -21,6 +21,7 @@ SUITES = (
     Suite("network-geneve", (f"{_TESTS}/network",), _GENEVE),
     Suite("policy", (f"{_TESTS}/policy",)),
     Suite("services", (f"{_TESTS}/services",)),
+    Suite("sctp", (f"{_TESTS}/sctp",)),
     Suite("cni", (f"{_TESTS}/cni",)),
     Suite("moving", (f"{_TESTS}/moving",)),
     Suite("settled", (f"{_TESTS}/settled",)),
@@ -37,4 +38,4 @@ SUITES = (
         ),
     ),
 )
-"""What issues 1 to 3 have brought and what has to do with packets."""
+"""What has to do with packets, and what needs SCTP."""

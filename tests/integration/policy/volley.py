@@ -17,6 +17,7 @@ from itertools import cycle, permutations
 
 import frames
 from places import Place, PodPlace
+from slowness import SLOW
 from town import Town
 from wire import Taps, datagram, mark
 
@@ -26,7 +27,7 @@ from ovsnet.policy.evaluate import Traffic
 _MARK = re.compile(rb"#[0-9a-f]{14}#")
 _AT_ONCE = 64
 _ATTEMPTS = 5
-_PATIENCE = 2.0
+_PATIENCE = 2.0 * SLOW
 _CLIENT_PORTS = range(20000, 60000)
 
 

@@ -17,6 +17,7 @@ from in_effect import expect_settled
 from places import Place, PodPlace
 from sandbox_lab import NAMESPACE, Lab
 from sandbox_runs import ended_by_a_signal, sandbox
+from slowness import SLOW
 
 from ovsnet.model import ContainerPort
 
@@ -28,7 +29,7 @@ PORTS = tuple(ContainerPort(f"sctp-{number}", number, "SCTP") for number in (POR
 FAMILIES = (4, 6)
 POLICIES = f"/apis/networking.k8s.io/v1/namespaces/{NAMESPACE}/networkpolicies"
 SERVICES = f"/api/v1/namespaces/{NAMESPACE}/services"
-PATIENCE, SILENCE = 15.0, 4.0
+PATIENCE, SILENCE = 15.0 * SLOW, 4.0
 REFUSED, SILENT = "refused", "silent"
 
 

@@ -17,11 +17,12 @@ from typing import NamedTuple
 
 from answerers import bound
 from places import Place
+from slowness import SLOW
 
 AT_ONCE = 96
 """So many calls are under way together; the queues of a switch hold more."""
 
-PATIENCE = 15.0
+PATIENCE = 15.0 * SLOW
 """Seconds for a call that should come to something, on a crowded machine."""
 
 SILENCE = 0.6
