@@ -8,6 +8,9 @@ TREE := build/tree
 DEBIAN := openvswitch-switch containernetworking-plugins nftables iproute2 iputils-arping iputils-ping \
 	ethtool procps util-linux iptables iperf3 python3-venv
 
+# What the cluster of real Kubernetes programs needs besides.
+CLUSTER_DEBIAN := buildah busybox-static etcd-server mmdebstrap
+
 .DEFAULT_GOAL := help
 .PHONY: help
 help: ## Show what can be made
@@ -50,21 +53,42 @@ docs: install ## Write docs/pipeline.md and docs/agent.md from the code and from
 	$(BIN)/python docs/agent.py
 
 .PHONY: conformance
-conformance: install ## Run libcni's cnitool against the plugin (needs Go)
-	tests/conformance/run
+conformance: install cluster-debian ## Run upstream's suites on a cluster of real Kubernetes programs (needs Go)
+	tests/conformance/run all
+
+.PHONY: conformance-quick
+conformance-quick: install cluster-debian ## The same cluster: pods across nodes, a policy, a service
+	tests/conformance/run quick
+
+.PHONY: conformance-up
+conformance-up: install cluster-debian ## Start that cluster and leave it running
+	tests/conformance/run up
+
+.PHONY: conformance-down
+conformance-down: install ## Take it away
+	tests/conformance/run down
 
 # --- what has to be there ---
 
 .PHONY: install
 install: $(READY) ## Install Debian packages and the virtual environment, where missing
 
-.PHONY: debian
-debian:
-	@missing=$$(for p in $(DEBIAN); do dpkg-query -Wf '$${db:Status-Status}\n' $$p 2>/dev/null \
+# Debian's packages of a list, where they are missing, and kubectl from wherever it is.
+define with_packages
+	@missing=$$(for p in $(1); do dpkg-query -Wf '$${db:Status-Status}\n' $$p 2>/dev/null \
 		| grep -qx installed || echo $$p; done; command -v kubectl >/dev/null || echo kubernetes-client); \
 	[ -z "$$missing" ] || { echo "installing Debian packages:" $$missing; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 		apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
+endef
+
+.PHONY: debian
+debian:
+	$(call with_packages,$(DEBIAN))
+
+.PHONY: cluster-debian
+cluster-debian:
+	$(call with_packages,$(CLUSTER_DEBIAN))
 
 $(READY): setup.cfg pyproject.toml tests/constraints.txt | debian
 	@echo "installing Python packages into $(VENV)"
