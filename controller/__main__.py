@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import resource
 import secrets
 import signal
 import sys
@@ -96,6 +97,14 @@ class Refresher:
         for watch in self._watches:
             watch.refresh(number)
         return number
+
+
+def take_all_descriptors() -> None:
+    """Allow this process as many open files as it may have: a node's switch and agent need three,
+    and the usual limit is 1024.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def explain(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -277,6 +286,7 @@ def main(
     """Compute every node's flows from what the API server says, and keep its switch to them."""
     logs.configure(sys.stderr, logs.Format(log_format), logs.Level.named(log_level))
     log = logs.get("controller")
+    take_all_descriptors()
     try:
         connection = connect(kubeconfig, apiserver)
     except CredentialsError as error:

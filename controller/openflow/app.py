@@ -12,6 +12,7 @@ import logging
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast
@@ -46,6 +47,7 @@ _LOG = logging.getLogger(__name__)
 
 _BACKLOG: Final = 1024
 _MOST_NEWCOMERS: Final = 2048
+_PAUSE_SECONDS: Final = 0.1
 _EXPERIMENTER_ERROR: Final = 0xFFFF
 
 
@@ -253,7 +255,9 @@ class OpenFlowServer:
             except OSError as error:
                 if not self._open:
                     return
+                # No descriptor is left, most likely; it would fail again at once.
                 _LOG.error("accepting a switch failed: %s", error)
+                time.sleep(_PAUSE_SECONDS)
                 continue
             number = next(self._numbers)
             thread = threading.Thread(
