@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ovsnet.sandbox import node, plan
@@ -62,8 +63,11 @@ def install(cluster: Cluster, report: Report) -> None:
     Raises:
         InstallError, MachineError, ClusterError: that does not work.
     """
-    for made in cluster.machines:
-        load_image(cluster, made.name, report)
+    archive = image(report)
+    report("bringing it to the nodes")
+    with ThreadPoolExecutor(len(cluster.machines)) as pool:
+        for _ in pool.map(lambda made: load(made, archive), cluster.machines):
+            pass
     report("installing ovsnet as the README says")
     follow(cluster, commands(_README.read_text()))
     wait_until(
@@ -77,11 +81,6 @@ def install(cluster: Cluster, report: Report) -> None:
     cluster.kubectl(
         *("--namespace=kube-system", "rollout", "status", "deployment/coredns", "--timeout=180s")
     )
-
-
-def load_image(cluster: Cluster, node: str, report: Report = lambda _: None) -> None:
-    """Bring ovsnet's image to a node, as a registry would."""
-    load(cluster.machine(node), image(report))
 
 
 def on_switch(cluster: Cluster, node: str, *command: str) -> str:

@@ -113,7 +113,7 @@ def test_a_node_that_is_added_and_removed_for_good(bench: Bench) -> None:
     bench.ready("caller")
     larger = clusters.add(cluster)
     try:
-        network.load_image(larger, "node4")
+        clusters.load(larger.machine("node4"), network.image(print))
         ready_again(larger)
         bench.apply(pod("guest", "node4"))
         bench.ready("guest")
