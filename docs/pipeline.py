@@ -21,6 +21,7 @@ from typing import NamedTuple
 from ovsnet.controller.services.board import Board
 from ovsnet.flows import agreement as agreement_flows
 from ovsnet.flows import balance as balance_flows
+from ovsnet.flows import hostport as hostport_flows
 from ovsnet.flows import node as node_flows
 from ovsnet.flows import peer as peer_flows
 from ovsnet.flows import pod as pod_flows
@@ -148,6 +149,7 @@ def uses() -> Iterator[Use]:
     yield Use(node_flows.no_relay)
     for address in WEB.addresses:
         yield Use(pod_flows.to_pod, (WEB, address))
+    yield Use(node_flows.answers_by_the_node, (gateway.mac,))
     for address in gateway.addresses:
         yield Use(node_flows.to_gateway, (address, gateway.mac))
     for network in THAT.pod_cidrs:
@@ -162,6 +164,7 @@ def uses() -> Iterator[Use]:
     yield Use(agreement_flows.the_lower_node_is_right, (THIS.addresses, POLICY_ZONE))
     yield Use(agreement_flows.replies_begin_nothing)
     yield Use(node_flows.commit_new)
+    yield Use(hostport_flows.commit_sent_back, (THIS.pod_cidrs,))
     yield Use(agreement_flows.replies_to_peers)
     yield Use(node_flows.send)
     yield Use(node_flows.past_empty_tables)

@@ -36,8 +36,9 @@ from ovsnet.flows.flow import (
     match,
     whole,
 )
+from ovsnet.flows.hostport import answers_sent_back, commit_sent_back
 from ovsnet.flows.policy import drops_that_no_pod_counts, own_node
-from ovsnet.flows.priorities import BEFORE, FIRST, LAST, OTHERWISE, SOONER, USUAL
+from ovsnet.flows.priorities import AHEAD, BEFORE, FIRST, LAST, OTHERWISE, SOONER, USUAL
 from ovsnet.flows.registers import DESTINATION, NATTED, OUT_PORT, SOURCE, Side
 from ovsnet.flows.serving import legs, nobody_there, refused_by_the_node, serving
 from ovsnet.flows.terms import (
@@ -122,6 +123,8 @@ def _flows(node: Node) -> Iterator[Flow]:
     yield from to_the_world(gateway.mac)
     yield from nobody_there(gateway.mac)
     yield from refused_by_the_node(gateway.mac)
+    yield from commit_sent_back(node.pod_cidrs)
+    yield from answers_by_the_node(gateway.mac)
     for address in gateway.addresses:
         yield to_gateway(address, gateway.mac)
         if isinstance(address, IPv6Address):
@@ -280,6 +283,12 @@ def to_the_world(gateway_mac: int) -> Iterator[Flow]:
     """
     for family in FAMILIES:
         yield _to_host(OTHERWISE, match(family), gateway_mac)
+
+
+def answers_by_the_node(gateway_mac: int) -> Iterator[Flow]:
+    """Answers of pods that were called by a host port: only the node can translate them back."""
+    for condition in answers_sent_back():
+        yield _to_host(AHEAD, condition, gateway_mac)
 
 
 def _to_host(priority: int, condition: Match, gateway_mac: int) -> Flow:

@@ -100,6 +100,9 @@ NATTED = Register(
 MARKS = Subfield(Field.CT_MARK, 0, NATTED.bits.bits)
 """The bits of a connection's mark that say what services do to it; they are those of `NATTED`."""
 
+BY_NODE = Subfield(Field.CT_MARK, MARKS.bits, 1)
+"""The bit of a connection's mark that says that its answers go by the node: see `hostport`."""
+
 LOCAL_ONLY = Register(
     "local-only",
     "1: only endpoints on this node will do, and where there is none the packet is dropped",
