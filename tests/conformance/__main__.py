@@ -17,7 +17,7 @@ import pytest
 
 from ovsnet.sandbox import state, teardown
 from ovsnet.sandbox.cluster import check_machine
-from tests.conformance import programs, record, suites
+from tests.conformance import burst, programs, record, suites
 from tests.conformance.cluster import cluster as clusters
 from tests.conformance.cluster import machine, network
 from tests.conformance.cluster.cluster import Cluster
@@ -201,6 +201,10 @@ def _upstream(cluster: Cluster, chosen: Sequence[Suite]) -> int:
         if not any(each.state == "passed" for each in found):
             _say(f"{suite.name}: no test passed")
     record.keep(results)
+    if {each.suite for each in results} == {suite.name for suite in SUITES}:
+        version = cluster.stock.version
+        record.PAGE.write_text(record.page(results, version))
+        _say(f"written: {record.PAGE}")
     failed = [each for each in results if each.state == "failed"]
     for each in failed:
         click.echo(f"failed: {each.test}")
@@ -223,6 +227,29 @@ def everything(context: click.Context) -> None:
             worst.append(_upstream(cluster, SUITES))
             worst.append(_pytest("life", ["--timeout=900"]))
         context.exit(max(worst))
+
+
+@main.command(name="burst")
+@click.option("--pods", default=burst.PODS, show_default=True, help="How many.")
+def bursts(pods: int) -> None:
+    """Time a burst of pods, here and with Debian's bridge plugin on a cluster of its own each."""
+    results = {}
+    networks = {
+        "bridge": burst.with_bridge,
+        "ovsnet": lambda made: network.install(made, _say),
+    }
+    with _alone():
+        if clusters.attach(_say) is not None:
+            raise click.ClickException("a cluster is running: tests/conformance/run down ends it")
+        for name, install in networks.items():
+            try:
+                made = clusters.up(_say)
+                install(made)
+                _say(f"{name}: starting {pods} pods")
+                results[name] = burst.measure(made, pods)
+            finally:
+                clusters.down()
+    burst.table(results, click.echo)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})

@@ -13,6 +13,7 @@ from tests.conformance.suites import SUITES, Result
 ROOT = Path(__file__).parents[2]
 REPORTS = ROOT / "build" / "conformance"
 RESULTS = REPORTS / "results.json"
+PAGE = ROOT / "docs" / "conformance.md"
 
 
 def count(results: Iterable[Result]) -> str:
