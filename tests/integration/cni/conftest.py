@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 from cni_node import Pod, TestNode
+from host_side import HostSide, beside_kube_proxy, host_side
 
 
 @pytest.fixture(scope="module")
@@ -22,3 +24,19 @@ def pod(node: TestNode) -> Iterator[Pod]:
         yield made
         node.delete(made)
     node.expect_nothing_left()
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[HostSide]:
+    """A node with what it leads into its switch, and nobody else's packet filter."""
+    with host_side() as made:
+        yield made
+
+
+@pytest.fixture(params=["alone", "beside kube-proxy"])
+def side(plain: HostSide, request: pytest.FixtureRequest) -> Iterator[HostSide]:
+    """The same, and once more with kube-proxy's rules beside ours."""
+    beside = request.param != "alone"
+    with beside_kube_proxy(plain) if beside else contextlib.nullcontext():
+        plain.forget()
+        yield plain

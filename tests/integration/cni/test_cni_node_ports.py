@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
-from collections.abc import Iterator
 
 import frames
 import pytest
@@ -20,7 +18,6 @@ from host_side import (
     PROTOCOLS,
     SERVICE,
     HostSide,
-    beside_kube_proxy,
     call,
     connected,
     ends_of,
@@ -34,20 +31,6 @@ from wire import raw_socket
 from ovsnet.names import ROUTER_MAC
 
 VERSIONS = (4, 6)
-
-
-@pytest.fixture(scope="module")
-def plain() -> Iterator[HostSide]:
-    with host_side() as side:
-        yield side
-
-
-@pytest.fixture(params=["alone", "beside kube-proxy"])
-def side(plain: HostSide, request: pytest.FixtureRequest) -> Iterator[HostSide]:
-    beside = request.param != "alone"
-    with beside_kube_proxy(plain) if beside else contextlib.nullcontext():
-        plain.forget()
-        yield plain
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import socket
-from collections.abc import Iterator
 
 import frames
 import pytest
@@ -16,10 +14,8 @@ from host_side import (
     OWN,
     POD,
     HostSide,
-    beside_kube_proxy,
     connected,
     ends_of,
-    host_side,
     packet,
     says_unreachable,
     tcp_program,
@@ -30,20 +26,6 @@ from ovsnet.names import ROUTER_MAC
 
 VERSIONS = (4, 6)
 CLIENTS = pytest.mark.parametrize("client", [FARAWAY, CLIENT, POD], ids=["far", "near", "pod"])
-
-
-@pytest.fixture(scope="module")
-def plain() -> Iterator[HostSide]:
-    with host_side() as side:
-        yield side
-
-
-@pytest.fixture(params=["alone", "beside kube-proxy"])
-def side(plain: HostSide, request: pytest.FixtureRequest) -> Iterator[HostSide]:
-    beside = request.param != "alone"
-    with beside_kube_proxy(plain) if beside else contextlib.nullcontext():
-        plain.forget()
-        yield plain
 
 
 def answer_one(listening: socket.socket, asked: bytes) -> None:
