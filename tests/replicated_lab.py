@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import urllib.error
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from places import wait_for
@@ -217,11 +219,15 @@ class ReplicatedLab:
     @contextlib.contextmanager
     def paused(self, name: str) -> Iterator[None]:
         """A process is stopped, as by SIGSTOP, for as long as this lasts."""
-        process.end(process.known(self.lab.layout, name), signal.SIGSTOP, wait=False)
+        # A real API server is more than one process.
+        family = _family(process.known(self.lab.layout, name).pid)
+        for pid in family:
+            os.kill(pid, signal.SIGSTOP)
         try:
             yield
         finally:
-            process.end(process.known(self.lab.layout, name), signal.SIGCONT, wait=False)
+            for pid in family:
+                os.kill(pid, signal.SIGCONT)
 
     def end_gracefully(self, replica: str) -> None:
         self.lab.kill(replica, signal.SIGTERM)
@@ -237,3 +243,10 @@ class ReplicatedLab:
         leader = self.wait_for_leader()
         for replica in set(self.replicas) - {leader}:
             self.wait_until_warm(replica)
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all that it has started, and these (proc(5), /proc/PID/task/TID/children)."""
+    listed = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(word) for each in listed for word in each.read_text().split()]
+    return [pid, *(one for child in children for one in _family(child))]
