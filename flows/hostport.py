@@ -38,6 +38,8 @@ def commit_sent_back(ranges: Iterable[IPNetwork]) -> Iterator[Flow]:
 
 def answers_sent_back() -> Iterator[Match]:
     """The conditions for answers in such connections, whosever address they are for."""
+    answer = ct_state(CtState.TRK | CtState.RPL, CtState.INV)
+    # The mark of a service's connection is by now that of another zone, and means something else.
+    unserved = NATTED.has_none_of(sum(Natted))
     for family in FAMILIES:
-        answer = ct_state(CtState.TRK | CtState.RPL, CtState.INV)
-        yield match(answer, term(Field.CT_MARK, _MARKED, _MARKED), family)
+        yield match(answer, term(Field.CT_MARK, _MARKED, _MARKED), unserved, family)
