@@ -5,14 +5,13 @@ if there is another by then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
-from ovsnet.api.connection import StalledError, UnreachableError
+from ovsnet.api.asking import Answer, NoAnswerError, Server, ask
 from ovsnet.api.decode import read_refusal
 
 _NOT_FOUND, _CONFLICT = 404, 409
@@ -64,33 +63,6 @@ class _Wire(msgspec.Struct, frozen=True, rename="camel"):
     spec: _Spec = _Spec()
 
 
-class Answer(Protocol):
-    """A response as `ovsnet.api.connection.Response` has it."""
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-
-    def chunks(self) -> Iterator[bytes]:
-        """The body, as it comes."""
-
-    def close(self) -> None:
-        """Gives the connection up."""
-
-
-class Server(Protocol):
-    """Answers requests, as `ovsnet.api.connection.Connection` does."""
-
-    def get(self, path: str, query: tuple[tuple[str, str], ...], silence: float) -> Answer:
-        """Sends a GET; raises UnreachableError if there is no response."""
-
-    def post(self, path: str, body: bytes, silence: float) -> Answer:
-        """Creates an object; raises UnreachableError if there is no response."""
-
-    def put(self, path: str, body: bytes, silence: float) -> Answer:
-        """Replaces an object; raises UnreachableError if there is no response."""
-
-
 class LeaseStore:
     """One Lease in the API server. `silence` is how many seconds an answer may take."""
 
@@ -136,14 +108,9 @@ class LeaseStore:
 
     def _ask(self, send: Callable[[], Answer], *expected: int) -> tuple[int, bytes]:
         try:
-            with closing(send()) as answer:
-                body = b"".join(answer.chunks())
-        except (UnreachableError, StalledError) as error:
+            return ask(send, *expected)
+        except NoAnswerError as error:
             raise LeaseError(str(error)) from None
-        if 200 <= answer.status < 300 or answer.status in expected:
-            return answer.status, body
-        said = read_refusal(answer.status, body).message or "no reason given"
-        raise LeaseError(f"the API server answers {answer.status}: {said}")
 
 
 def _encoded(lease: Lease, metadata: dict[str, Any]) -> bytes:
