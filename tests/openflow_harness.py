@@ -17,7 +17,7 @@ from slowness import SLOW
 from ovsnet.controller.notices import Admitted, Close, Outcome, Send
 from ovsnet.controller.openflow.app import OpenFlowServer
 from ovsnet.controller.openflow.encode import fingerprint
-from ovsnet.controller.openflow.events import Event
+from ovsnet.controller.openflow.events import Connected, Event
 from ovsnet.controller.session import Timing
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.flows.flow import Flow, FlowKey
@@ -60,8 +60,40 @@ def inside(netns: str) -> Iterator[None]:
         pyroute_netns.popns()
 
 
+class Post:
+    """os-ken has one server in a process. This one takes the connections of several controllers,
+    each of which has a port, to theirs; one whose controller is not there yet has to come again.
+    """
+
+    def __init__(self, netns: str, ports: Iterable[int]) -> None:
+        self.brains: dict[int, Brain] = {}
+        self._port_of: dict[int, int] = {}
+        with inside(netns):
+            self.server = OpenFlowServer([("127.0.0.1", port) for port in ports], self._deliver)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.close()
+
+    def _deliver(self, event: Event) -> None:
+        number = event.connection
+        if isinstance(event, Connected):
+            connection, _ = self.server._connections[number]
+            self._port_of[number] = connection.socket.getsockname()[1]
+        brain = self.brains.get(self._port_of[number])
+        if brain is None:
+            self.server.end(number, "its controller is not there yet")
+        else:
+            brain.hear(event)
+
+
 class Brain:
-    """Listens in a namespace and drives sessions. `notices` is all they said, in order."""
+    """Listens in a namespace and drives sessions. `notices` is all they said, in order.
+
+    With a `post` it is the controller of a port of that, and of no server of its own.
+    """
 
     def __init__(
         self,
@@ -69,9 +101,10 @@ class Brain:
         wanted: dict[str, Wanted],
         *,
         port: int = 6653,
-        generation: int = 1,
+        generation: int | None = 1,
         timing: Timing = QUICK,
         tls: Callable[[], ssl.SSLContext | None] | None = None,
+        post: Post | None = None,
     ) -> None:
         self.wanted = wanted
         self.nodes = set(wanted)
@@ -82,8 +115,13 @@ class Brain:
         )
         self.board = Switchboard(generation, timing)
         self._news = threading.Condition()
-        with inside(netns):
-            self.server = OpenFlowServer([("127.0.0.1", port)], self._events.put, tls)
+        self._own = post is None
+        if post is not None:
+            self.server = post.server
+            post.brains[port] = self
+        else:
+            with inside(netns):
+                self.server = OpenFlowServer([("127.0.0.1", port)], self.hear, tls)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -91,9 +129,14 @@ class Brain:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.server.close()
+        if self._own:
+            self.server.close()
         self._events.put(None)
         self._thread.join(PATIENCE)
+
+    def hear(self, event: Event) -> None:
+        """Take in what a switch says."""
+        self._events.put(event)
 
     def change(self, node: str, delta: Delta) -> None:
         self.call(lambda board: board.changed(node, delta, time.monotonic()))
@@ -101,6 +144,29 @@ class Brain:
     def call(self, what: Callable[[Switchboard], list[Outcome]]) -> None:
         """Have something done in the brain's thread."""
         self._events.put(lambda: what(self.board))
+
+    def lead(self, generation: int) -> None:
+        self.call(lambda board: board.lead(generation, time.monotonic()))
+
+    def send(self, data: bytes) -> None:
+        """Send these bytes to every switch, whatever the sessions say."""
+
+        self.call(lambda board: [Send(session.connection, data) for session in board])
+
+    @contextlib.contextmanager
+    def asleep(self) -> Iterator[None]:
+        """Nothing that comes in is answered for as long as this lasts, as when it is stopped."""
+        awake = threading.Event()
+
+        def sleep(_: Switchboard) -> list[Outcome]:
+            awake.wait(PATIENCE)
+            return []
+
+        self.call(sleep)
+        try:
+            yield
+        finally:
+            awake.set()
 
     def wait(self, kind: type[Notice], which: Callable[[Notice], bool] = lambda _: True) -> Notice:
         """The first notice of this kind for which `which` holds, old or new."""
