@@ -63,17 +63,21 @@ class SecureLab:
         where = self.lab.layout.netns("control")
         process.start(self.lab.layout, process.Spec(SECOND, (*command, *options), str(where)))
 
-    def secure_agent(self, name: str) -> None:
+    def secure_agent(self, name: str, *, both: bool = False) -> None:
+        """Start a node's agent so that it speaks TLS, with one controller or with both."""
         directory = self.lab.layout.node(name).agent
         file = directory / "agent.toml"
-        lines = file.read_text().splitlines()
-        kept = [line for line in lines if line.split()[0] not in {"controllers", "agents_urls"}]
+        ports = [(cluster.OPENFLOW_PORT, cluster.AGENTS_PORT)]
+        if both:
+            ports.append((SECOND_OPENFLOW, SECOND_AGENTS))
         (directory / "token").write_text(self.token(f"{ACCOUNT}-{name}"))
         options: dict[str, Any] = {
-            "controllers": [f"ssl:{self.control}:{cluster.OPENFLOW_PORT}"],
-            "agents_urls": [self.url()],
+            "controllers": [f"ssl:{self.control}:{openflow}" for openflow, _ in ports],
+            "agents_urls": [self.url(agents) for _, agents in ports],
             "token": str(directory / "token"),
         }
+        lines = file.read_text().splitlines()
+        kept = [line for line in lines if line.split()[0] not in options]
         file.write_text("\n".join(kept) + "\n" + agent.toml(options))
         self.lab.kill(f"agent-{name}")
         self.lab.start(f"agent-{name}")

@@ -240,3 +240,22 @@ def test_controllers_that_find_no_authority_agree_on_a_new_one_and_all_nodes_fol
         with pytest.raises(ExchangeError, match="cannot be reached"):
             secure.lab.control.within(lambda exchange=exchange: exchange.post("/settled", {}))
     secure.lab.kill(SECOND)
+
+
+def test_of_two_controllers_the_other_takes_over_and_lets_new_pods_in(secure, pods):
+    lease = ("--lease", "ovsnet-system/ovsnet-controller")
+    mark = secure.lab.log_size(CONTROLLER)
+    secure.start_controller(*lease, "--pod", "one")
+    secure.lab.wait_for_log(CONTROLLER, "event=leads", mark)
+    secure.start_second(*lease, "--pod", "two")
+    for name in secure.lab.nodes:
+        secure.secure_agent(name, both=True)
+    secure.wait_until_secure()
+    with nothing_lost(pods):
+        mark = secure.lab.log_size(SECOND)
+        secure.lab.kill(CONTROLLER)
+        secure.lab.wait_for_log(SECOND, "event=leads", mark)
+        made = secure.lab.pods([("b2", "node2")])
+        pods["a1"].run("ping", "-c1", "-W5", str(made["b2"].ipv4))
+    secure.lab.delete_pods(["b2"])
+    secure.lab.kill(SECOND)
