@@ -46,6 +46,7 @@ from ovsnet.cni.source import FixedSource, NodeSource, WatchedSource
 from ovsnet.cni.stampwatch import Stamp, StampWatch
 from ovsnet.cni.store import Store
 from ovsnet.cni.teardown import Teardown
+from ovsnet.cni.trail import Places, TrailKeeper
 from ovsnet.cni.verbs import Plugin
 
 _log = logs.get("agent")
@@ -133,6 +134,7 @@ class Agent:
         self._store = Store(Path(config.state_dir) / "agent.db", config.quarantine)
         self._database = Database(Path(config.ovsdb))
         self._closer = Closer()
+        boot = _BOOT_ID.read_text().strip()
         node = Node()
         edges = Edges(
             store=self._store,
@@ -141,7 +143,7 @@ class Agent:
             closer=self._closer,
             bridge=config.bridge,
             ovs_rundir=Path(config.ovs_rundir),
-            boot_id=_BOOT_ID.read_text().strip(),
+            boot_id=boot,
             deadline=config.deadline,
             checkpoint=checkpoint,
         )
@@ -159,6 +161,7 @@ class Agent:
             tables,
             checkpoint,
             lambda: self._discovery.controllers().targets,
+            trail=TrailKeeper(Path(config.state_dir), Places.of(config), boot),
         )
         plugin = Plugin(endpoints, self._teardown, Checker(edges))
         self._server = Server(Path(config.socket), plugin.answer)

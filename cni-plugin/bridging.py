@@ -20,7 +20,7 @@ from ovsnet.cni.uplink import RECEIVE_OFFLOAD, NotOursError, Uplink
 _log = logs.get("bridging")
 _SWITCH_SECONDS = 5.0
 _POLL_SECONDS = 0.01
-_REPEATED = "ovsnet-underlay"
+REPEATED = "ovsnet-underlay"
 """The packet filter's table against packets that come twice."""
 
 _LEAST_SECONDS = 15.0
@@ -38,9 +38,9 @@ def repeated(device: str, bridge: str, seconds: float) -> str:
     through.
     """
     return (
-        f"table inet {_REPEATED}\n"
-        f"delete table inet {_REPEATED}\n"
-        f"table inet {_REPEATED} {{\n"
+        f"table inet {REPEATED}\n"
+        f"delete table inet {REPEATED}\n"
+        f"table inet {REPEATED} {{\n"
         "  set bridged {\n"
         "    type ifname; flags timeout;\n"
         f'    elements = {{ "{device}" timeout {round(seconds)}s }}\n'
@@ -53,7 +53,7 @@ def repeated(device: str, bridge: str, seconds: float) -> str:
     )
 
 
-_NOTHING_REPEATED = f"table inet {_REPEATED}\ndelete table inet {_REPEATED}\n"
+_NOTHING_REPEATED = f"table inet {REPEATED}\ndelete table inet {REPEATED}\n"
 
 
 class Bridging:

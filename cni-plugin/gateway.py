@@ -7,7 +7,7 @@ address of what the node sends there is its gateway address.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
@@ -171,8 +171,13 @@ def settings(desired: Gateway) -> dict[str, str]:
     return wanted
 
 
-def apply_settings(wanted: dict[str, str]) -> list[str]:
-    """Write the settings that differ; returns their names.
+Note = Callable[[str, str, str], None]
+"""Is told of a setting before it is changed: its name, its value, and the one that it gets."""
+
+
+def apply_settings(wanted: dict[str, str], note: Note) -> list[str]:
+    """Write the settings that differ; returns their names. `note` is not told of those of the
+    gateway's port, which end with it.
 
     Where the kernel takes router advertisements only as long as it does not forward (accept_ra=1),
     they are kept on, or turning forwarding on would cost the node its own default route.
@@ -190,13 +195,15 @@ def apply_settings(wanted: dict[str, str]) -> list[str]:
             raise
         if present != value:
             if name == _FORWARDING[6]:
-                changed += _keep_accepting_advertisements()
+                changed += _keep_accepting_advertisements(note)
+            if names.GATEWAY_PORT not in name:
+                note(name, present, value)
             netns.write_sysctl(name, value)
             changed.append(name)
     return changed
 
 
-def _keep_accepting_advertisements() -> list[str]:
+def _keep_accepting_advertisements(note: Note) -> list[str]:
     changed = []
     with Netlink() as netlink:
         devices = [link.name for link in links.links(netlink)]
@@ -204,6 +211,7 @@ def _keep_accepting_advertisements() -> list[str]:
         name = f"ipv6/conf/{device}/accept_ra"
         try:
             if device != names.GATEWAY_PORT and netns.read_sysctl(name) == "1":
+                note(name, "1", "2")
                 netns.write_sysctl(name, "2")
                 changed.append(name)
         except OSError:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -78,8 +78,11 @@ def configuration(network: str, chain: Sequence[tuple[str, Sequence[str]]]) -> d
     }
 
 
-def bring(source: Path, target: Path, names: Iterable[str]) -> list[str]:
-    """Copy plugins that `target` lacks and `source` has; the names of those copied.
+def bring(
+    source: Path, target: Path, names: Iterable[str], note: Callable[[str], None]
+) -> list[str]:
+    """Copy plugins that `target` lacks and `source` has; the names of those copied. `note` is told
+    of each before.
 
     Raises:
         OSError: one cannot be copied.
@@ -88,6 +91,7 @@ def bring(source: Path, target: Path, names: Iterable[str]) -> list[str]:
     for name in names:
         if (target / name).exists() or not (source / name).exists():
             continue
+        note(name)
         new = target / f".{name}.new"
         shutil.copy(source / name, new)
         new.rename(target / name)

@@ -31,6 +31,7 @@ from ovsnet.cni.ovsdb import Database, DatabaseUnreachable, TransactionError
 from ovsnet.cni.packetfilter import PacketFilter
 from ovsnet.cni.ranges import NodeRanges
 from ovsnet.cni.source import NodeSource
+from ovsnet.cni.trail import TrailKeeper
 
 _log = logs.get("keeper")
 _SOON = 0.25
@@ -55,6 +56,8 @@ class Keeper:
         tables: Mapping[int, str],
         checkpoint: Callable[[str], None],
         controllers: Callable[[], Sequence[str]],
+        *,
+        trail: TrailKeeper,
     ) -> None:
         """`controllers` are their targets, as of now; `look` is to be called when they change."""
         self._config = config
@@ -64,6 +67,7 @@ class Keeper:
         self._node = node
         self._housekeeping = housekeeping
         self._tables = tables
+        self._trail = trail
         self._filter = Installer()
         self._health = Health()
         self._bridging = Bridging(
@@ -234,7 +238,7 @@ class Keeper:
             self._wake.wait(_POLL_SECONDS)
             waited += _POLL_SECONDS
             present = gateway.read(netlink)
-        for name in gateway.apply_settings(gateway.settings(wanted)):
+        for name in gateway.apply_settings(gateway.settings(wanted), self._trail.changes):
             _log.info("kernel setting changed", setting=name)
         messages = gateway.reconcile(wanted, present)
         if messages:
@@ -298,7 +302,7 @@ class Keeper:
             runtime.remove_others(self._interpreter, directory)
         if config.plugins:
             wanted = (install.LOOPBACK, *config.chain)
-            for name in install.bring(Path(config.plugins), directory, wanted):
+            for name in install.bring(Path(config.plugins), directory, wanted, self._trail.brings):
                 _log.info("plugin brought, which the host lacked", path=directory / name)
 
     def _versions(self, executable: Path) -> list[str]:

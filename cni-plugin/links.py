@@ -29,6 +29,7 @@ from ovsnet.cni.netlink import (
 Address = IPv4Address | IPv6Address
 
 _IFINFO = struct.Struct("=BxHiII")
+_ANY = _IFINFO.pack(0, 0, 0, 0, 0)
 _IFADDR = struct.Struct("=BBBBI")
 _NDMSG = struct.Struct("=BxxxiHBB")
 
@@ -153,14 +154,19 @@ def delete_links(names: Sequence[str]) -> list[Message]:
     """
     gone = frozenset({errno.ENODEV})
     group = attribute_u32(_IFLA_GROUP, _CONDEMNED)
-    empty = _IFINFO.pack(0, 0, 0, 0, 0)
     condemn = [
         Message(
-            _SETLINK, 0, empty + attribute_text(_IFLA_IFNAME, name) + group, f"condemn {name}", gone
+            _SETLINK, 0, _ANY + attribute_text(_IFLA_IFNAME, name) + group, f"condemn {name}", gone
         )
         for name in names
     ]
-    return [*condemn, Message(_DELLINK, 0, empty + group, f"delete {', '.join(names)}", gone)]
+    return [*condemn, delete_group(_CONDEMNED, ", ".join(names))]
+
+
+def delete_group(group: int, purpose: str) -> Message:
+    """Delete all links of a group. That there are none is no error. `purpose` names them."""
+    body = _ANY + attribute_u32(_IFLA_GROUP, group)
+    return Message(_DELLINK, 0, body, f"delete {purpose}", frozenset({errno.ENODEV}))
 
 
 def set_up(index: int) -> Message:

@@ -76,7 +76,7 @@ class _Programs:
     def __init__(self, rundir: Path, database: Path) -> None:
         self._rundir = rundir
         self._database = database
-        self._started: list[subprocess.Popen[bytes]] = []
+        self._started: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
         """Start both; the switch has read its database when this returns.
@@ -103,11 +103,11 @@ class _Programs:
 
     def ended(self) -> str:
         """The name of a program that has ended; empty while both run."""
-        return next((Path(p.args[0]).name for p in self._started if p.poll() is not None), "")  # type: ignore[index]
+        return next((n for n, program in self._started.items() if program.poll() is not None), "")
 
     def stop(self) -> None:
         """End the switch, then its database."""
-        for program in reversed(self._started):
+        for program in reversed(self._started.values()):
             program.terminate()
             try:
                 program.wait(_STOP_SECONDS / 2)
@@ -117,13 +117,13 @@ class _Programs:
 
     def _spawn(self, name: str, *arguments: str) -> None:
         _log.info("starting", program=name)
-        own = (
+        own = [
             f"--pidfile={self._rundir / name}.pid",
             *("-vconsole:info", "-vsyslog:off", "-vfile:off", "--no-chdir"),
-        )
+        ]
         if name == "ovsdb-server":
-            own = (*own, f"--unixctl={self._rundir / name}.ctl")
-        self._started.append(subprocess.Popen([name, *arguments, *own]))
+            own.append(f"--unixctl={self._rundir / name}.ctl")
+        self._started[name] = subprocess.Popen([name, *arguments, *own])
 
     def _configured(self, server: Path) -> bool:
         """Whether the switch has come as far as its database."""

@@ -114,6 +114,19 @@ def known_limit(database: Database, port: str) -> PortLimit:
     return PortLimit((), rows[0]["_uuid"]) if rows else NO_LIMIT
 
 
+def remove_limits(database: Database) -> list[Operation]:
+    """The operations that take the limits of all pods' ports away.
+
+    Raises:
+        DatabaseUnreachable: no answer.
+    """
+    return [
+        {"op": "delete", "table": "QoS", "where": [["_uuid", "==", row["_uuid"]]]}
+        for row in database.select("QoS", ["_uuid", "external_ids"])
+        if _LIMITED_PORT in map_of(row["external_ids"])
+    ]
+
+
 def _limit_of(port: str) -> list[Any]:
     return [["external_ids", "includes", ovs_map({_LIMITED_PORT: port})]]
 

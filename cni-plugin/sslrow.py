@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ovsnet.cni.credentials import Files
-from ovsnet.cni.ovsdb import Database, Operation, map_of, named, ovs_map, values_of
+from ovsnet.cni.ovsdb import Database, Operation, map_of, named, ovs_map, ovs_set, values_of
 
 _OWNER = {"owner": "ovsnet"}
 _COLUMNS = ("private_key", "certificate", "ca_cert", "bootstrap_ca_cert")
@@ -61,6 +61,18 @@ def ensure(database: Database, files: Files) -> bool:
     if operations:
         database.transact(operations)
     return bool(operations)
+
+
+def remove(database: Database) -> list[Operation]:
+    """The operations that take the row away; none if there is none, or it is somebody else's.
+
+    Raises:
+        DatabaseUnreachable: no answer.
+    """
+    present = _present(database)
+    if present is None or not _OWNER.items() <= map_of(present["external_ids"]).items():
+        return []
+    return [{"op": "update", "table": "Open_vSwitch", "where": [], "row": {"ssl": ovs_set([])}}]
 
 
 def _present(database: Database) -> dict[str, Any] | None:
