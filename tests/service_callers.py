@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from service_agreement import answer, opening
-from service_carriage import Choices, ServiceCarriage, ends, ends_of
+from service_carriage import Arrival, Choices, ServiceCarriage, ends, ends_of
 from service_objects import call, outside_at, pod_on, process_on
 from service_scenes import FAR, HOST, NEAR, OTHER_HOST, OUTER, made_of, of, web
 
+from ovsnet.flows.simulator import Connections
 from ovsnet.flows.simulator.packet import ACK, SYN
 from ovsnet.model import parse_address
 from ovsnet.services.world import Client, Whence, World
@@ -26,8 +27,11 @@ def serving(*endpoints: object, **more: object) -> World:
     )
 
 
-def carriage_of(world: World) -> ServiceCarriage:
-    return ServiceCarriage.serving(world, PODS)
+def carriage_of(world: World, *, kernel: bool = False) -> ServiceCarriage:
+    """Switches with the userspace datapath's tracker, or with the kernel's."""
+    on = ServiceCarriage.serving(world, PODS)
+    on.trackers = {name: Connections(kernel=kernel) for name in on.trackers}
+    return on
 
 
 class Caller:
@@ -59,13 +63,22 @@ class Caller:
         """Whom new connections may reach."""
         return {self.connect(on.alone(), port, way) for way in self.ways(on)}
 
-    def _reach(self, on: ServiceCarriage, port: int, way: Choices, flags: int) -> str | None:
-        node, door, packet = opening(on, self.call, port=port, flags=flags)
-        arrivals = on.carry(node, door, packet, way).arrivals
+    def send(
+        self, on: ServiceCarriage, port: int = 40000, way: Choices = (), flags: int = SYN
+    ) -> Arrival | None:
+        """A packet to which nobody says anything; where it arrives."""
+        arrivals = on.carry(*opening(on, self.call, port=port, flags=flags), way).arrivals
         if not arrivals or arrivals[0].refused:
             return None
         (arrival,) = arrivals
+        return arrival
+
+    def _reach(self, on: ServiceCarriage, port: int, way: Choices, flags: int) -> str | None:
+        arrival = self.send(on, port, way, flags)
+        if arrival is None:
+            return None
         assert self.call.protocol is not None
+        node, door, _ = opening(on, self.call, port=port, flags=flags)
         reply = answer(self.call.protocol, arrival.packet, ACK | flags)
         (back,) = on.carry(*arrival.where, reply).arrivals
         client, called = ends_of(self.call)
@@ -86,3 +99,4 @@ CALLERS = {
     "somebody outside, UDP": Caller(outside_at(1), NODE_PORT + "/UDP"),
 }
 EVERY_CALLER = pytest.mark.parametrize("caller", CALLERS.values(), ids=CALLERS.keys())
+EITHER_TRACKER = pytest.mark.parametrize("kernel", [False, True], ids=["userspace", "kernel"])

@@ -23,6 +23,7 @@ _ETH_P_ALL = 3
 _LONGEST = 65535
 _ATTEMPTS = 5
 _PATIENCE = 2.0 * SLOW
+NOBODY: Mapping[str, int] = {}
 
 
 def mark() -> bytes:
@@ -45,10 +46,13 @@ def raw_socket(place: Place) -> socket.socket:
 
 @dataclass
 class Tap:
-    """Everything that arrives at one place. What the place sends itself is not kept."""
+    """Everything that arrives at one place. What the place sends itself is not kept, nor what comes
+    for the UDP port `deaf_to`.
+    """
 
     place: Place
     socket: socket.socket
+    deaf_to: int = 0
     seen: list[bytes] = field(default_factory=list)
 
     def read(self) -> None:
@@ -57,8 +61,14 @@ class Tap:
                 data, address = self.socket.recvfrom(_LONGEST)
             except BlockingIOError:
                 return
-            if address[2] != socket.PACKET_OUTGOING:
+            if address[2] != socket.PACKET_OUTGOING and not self._ignores(data):
                 self.seen.append(data)
+
+    def _ignores(self, data: bytes) -> bool:
+        if not self.deaf_to:
+            return False
+        ends = frames.ends(data)
+        return ends is not None and (ends.protocol, ends.target_port) == (frames.UDP, self.deaf_to)
 
     def has(self, token: bytes) -> list[bytes]:
         return [frame for frame in self.seen if token in frame]
@@ -114,14 +124,14 @@ class Taps:
 
 
 @contextlib.contextmanager
-def taps(places: Mapping[str, Place]) -> Iterator[Taps]:
-    """Taps at these places for as long as this lasts."""
+def taps(places: Mapping[str, Place], deaf: Mapping[str, int] = NOBODY) -> Iterator[Taps]:
+    """Taps at these places for as long as this lasts; the `deaf` ones do not hear a UDP port."""
     with contextlib.ExitStack() as stack:
         opened = {}
         for name, place in places.items():
             sock = raw_socket(place)
             stack.callback(sock.close)
-            opened[name] = Tap(place, sock)
+            opened[name] = Tap(place, sock, deaf_to=deaf.get(name, 0))
         yield Taps(opened)
 
 

@@ -9,6 +9,7 @@ from service_agreement import as_it_comes, disagreement, opening
 from service_callers import (
     CALLERS,
     CLUSTER,
+    EITHER_TRACKER,
     EVERY_CALLER,
     FOURTH,
     NODE_PORT,
@@ -31,9 +32,12 @@ from ovsnet.services.world import Call, Client, Endpoint, Whence, World
 # --- while services change ---
 
 
+@EITHER_TRACKER
 @EVERY_CALLER
-def test_a_connection_keeps_its_endpoint_while_others_come_and_go(caller: Caller) -> None:
-    before = carriage_of(serving(NEAR, FAR))
+def test_a_connection_keeps_its_endpoint_while_others_come_and_go(
+    caller: Caller, kernel: bool
+) -> None:
+    before = carriage_of(serving(NEAR, FAR), kernel=kernel)
     ways = caller.ways(before)
     assert caller.new_ones(before) == {NEAR, FAR}
     for way in ways:
@@ -50,12 +54,30 @@ def test_a_connection_keeps_its_endpoint_while_others_come_and_go(caller: Caller
             assert caller.go_on(on) == own
 
 
+@EITHER_TRACKER
 @EVERY_CALLER
-def test_a_connection_outlives_its_endpoints_place_in_the_service(caller: Caller) -> None:
+def test_a_connection_without_an_answer_keeps_its_endpoint(caller: Caller, kernel: bool) -> None:
+    before = carriage_of(serving(NEAR, FAR), kernel=kernel)
+    for way in caller.ways(before):
+        on = before.alone()
+        own = caller.send(on, way=way)
+        assert own is not None
+        on = on.becoming(serving(NEAR, FAR, THIRD, HOST))
+        for other in (*caller.ways(on), ()):
+            again = caller.send(on, way=other)
+            assert again is not None
+            assert (again.where, ends(again.packet)) == (own.where, ends(own.packet))
+
+
+@EITHER_TRACKER
+@EVERY_CALLER
+def test_a_connection_outlives_its_endpoints_place_in_the_service(
+    caller: Caller, kernel: bool
+) -> None:
     """It drains, or ends by itself: the switch takes it nowhere else. (Entries of UDP are deleted
     by the agent.)
     """
-    on = carriage_of(serving(FAR))
+    on = carriage_of(serving(FAR), kernel=kernel)
     assert caller.connect(on) == FAR
     on = on.becoming(serving(NEAR))
     assert caller.go_on(on) == FAR
@@ -74,11 +96,12 @@ def test_new_connections_reach_those_who_are_there_now(caller: Caller) -> None:
         assert caller.new_ones(on) == (set(endpoints) or {None})
 
 
+@EITHER_TRACKER
 @EVERY_CALLER
-def test_who_was_refused_is_served_when_there_is_an_endpoint(caller: Caller) -> None:
+def test_who_was_refused_is_served_when_there_is_an_endpoint(caller: Caller, kernel: bool) -> None:
     """From the same port."""
     for there in (NEAR, FAR, HOST):
-        on = carriage_of(serving())
+        on = carriage_of(serving(), kernel=kernel)
         assert caller.connect(on) is None
         assert caller.connect(on) is None
         on = on.becoming(serving(there))
