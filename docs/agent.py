@@ -89,8 +89,11 @@ Some of these belong together with settings elsewhere:
   the gateway's port, and the ports HEALTHY and UNHEALTHY of the gateway's address. Nobody else on
   the node should use them.
 - `agents_urls` are where the agent reports which flows are in effect and is asked for its node's
-  live connections. A controller believes it only if it speaks from one of the node's own addresses.
-  With none, `ovsnet status` shows nothing of this node as settled.
+  live connections. A controller believes it only with its node's certificate, or over plain HTTP if it
+  speaks from one of the node's own addresses. With none, `ovsnet status` shows nothing of this node as settled.
+- With `ssl:` among `controllers`, `https:` among `agents_urls`, or `controller_service` without `plain`,
+  the agent gets a certificate for its node and has Open vSwitch use it; `authority` and `token` matter
+  only then. `tcp:` and `http:` are plain text. See [security.md](security.md).
 - With `controller_service` the agent follows that Service's EndpointSlices and keeps the switch's
   controllers, and those that it reports to, the same as its endpoints, ready or not. The Service's
   ports must be named `openflow` and `agents`. The last list is kept in `state_dir`, for an agent that
