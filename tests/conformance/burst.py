@@ -1,5 +1,5 @@
 """How long a burst of pods takes from being scheduled to being ready: here, and with Debian's bridge
-plugin on the same cluster.
+plugin on such a cluster.
 """
 
 from __future__ import annotations

@@ -141,11 +141,13 @@ def down(instance: Layout = INSTANCE) -> None:
 
 
 def _clear(instance: Layout) -> None:
+    machine.remove_disks(instance)
     teardown.clear(instance)
     machine.remove_cgroups(instance)
 
 
 def _remove(instance: Layout) -> None:
+    machine.remove_disks(instance)
     teardown.remove(instance)
     machine.remove_cgroups(instance)
 

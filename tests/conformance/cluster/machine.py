@@ -85,7 +85,13 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 def make(machine: Machine) -> None:
-    """Make its directories and control groups."""
+    """Make its disk, which is in memory, and its control groups.
+
+    Raises:
+        MachineError: that was refused.
+    """
+    machine.directory.mkdir(parents=True)
+    _mount("mount", "-t", "tmpfs", "-o", "mode=755", machine.process, str(machine.directory))
     for name in _OWN:
         (machine.directory / name).mkdir(parents=True, exist_ok=True)
     for controller in _controllers():
@@ -179,6 +185,19 @@ def halt(machine: Machine) -> None:
     """Turn it off as a power failure does: all its processes and its network end at once."""
     process.end(process.known(machine.layout, machine.process), signal.SIGKILL)
     netns.delete(machine.layout.netns(machine.name))
+
+
+def remove_disks(layout: Layout) -> None:
+    """Take all machines' disks away; what still runs on them loses nothing that it holds."""
+    for directory in (layout.root / "machines").glob("*"):
+        if directory.is_mount():
+            _mount("umount", "--lazy", str(directory))
+
+
+def _mount(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MachineError(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
 def remove_cgroups(layout: Layout) -> None:
