@@ -36,6 +36,17 @@ class ReplicatedLab:
     def replicate(self) -> None:
         """Have several controllers in the place of one, and agents that follow the service."""
         lab = self.lab
+        self.publish_all()
+        lab.restart_with(state.CONTROLLER, *self._command(state.CONTROLLER))
+        where = str(lab.layout.netns("control"))
+        for replica in self.replicas[1:]:
+            process.start(lab.layout, process.Spec(replica, self._command(replica), where))
+        for name in lab.nodes:
+            self._follow(name)
+
+    def publish_all(self) -> None:
+        """Make the service, with all controllers as its endpoints."""
+        lab = self.lab
         lab.ensure("/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
         ports = {"openflow": cluster.OPENFLOW_PORT, "agents": cluster.AGENTS_PORT}
         spec = {
@@ -47,12 +58,6 @@ class ReplicatedLab:
         lab.api("POST", f"/api/v1/namespaces/{SYSTEM}/services", body)
         for replica in self.replicas:
             self.publish(replica)
-        lab.restart_with(state.CONTROLLER, *self._command(state.CONTROLLER))
-        where = str(lab.layout.netns("control"))
-        for replica in self.replicas[1:]:
-            process.start(lab.layout, process.Spec(replica, self._command(replica), where))
-        for name in lab.nodes:
-            self._follow(name)
 
     def publish(self, replica: str) -> None:
         """Let a controller be one of the service's endpoints."""

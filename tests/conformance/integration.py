@@ -31,6 +31,9 @@ SUITES = (
     "settled/test_settled_cluster.py",
     "sandbox",
     "cli",
+    "leadership",
+    "trust/test_secure_cluster.py",
+    "rights",
 )
 """Those that start an API server of their own, alone or with a sandbox."""
 

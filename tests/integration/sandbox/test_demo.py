@@ -12,7 +12,11 @@ import pytest
 
 from tests.integration.sandbox.conftest import Sandbox
 
-pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is missing")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is missing"),
+    # On a real API server it takes its time.
+    pytest.mark.timeout(300),
+]
 
 
 def start(sandbox: Sandbox) -> subprocess.Popen[str]:
@@ -27,7 +31,7 @@ def start(sandbox: Sandbox) -> subprocess.Popen[str]:
 
 def test_every_check_passes_and_nothing_is_left(sandbox: Sandbox) -> None:
     process = start(sandbox)
-    output, _ = process.communicate(timeout=110)
+    output, _ = process.communicate(timeout=280)
     verdict = re.fullmatch(r"demo: (\d+)/(\d+) checks passed", output.strip().splitlines()[-1])
     assert verdict is not None, output
     assert verdict[1] == verdict[2], output
