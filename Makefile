@@ -52,6 +52,11 @@ docs: install ## Write docs/pipeline.md and docs/agent.md from the code and from
 	$(BIN)/python docs/pipeline.py
 	$(BIN)/python docs/agent.py
 
+.PHONY: manifests
+manifests: install ## Write deploy/config/ from the code, and deploy/ovsnet.yaml from deploy/
+	$(BIN)/python deploy/configuration.py
+	kubectl kustomize deploy > deploy/ovsnet.yaml
+
 .PHONY: conformance
 conformance: install cluster-debian ## Run upstream's suites on a cluster of real Kubernetes programs (needs Go)
 	tests/conformance/run all

@@ -1,11 +1,10 @@
 """Writes deploy/config/: every option of the agent and of the controller, explained, with the
-values that a deployed one has where they differ from the defaults.
-
-    .venv/bin/python deploy/configuration.py
+values that a deployed one has where they differ from the defaults. `make manifests` runs it.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,11 @@ AGENT = {
     "controller_service": '"ovsnet-system/ovsnet-controller"',
     "plugins": '"/usr/lib/cni"',
 }
-CONTROLLER = {"lease": '"ovsnet-system/ovsnet-controller"'}
+CONTROLLER = {
+    "lease": '"ovsnet-system/ovsnet-controller"',
+    # The same as the agent's.
+    "services": json.dumps(agent.Config().services),
+}
 
 
 def deployed(text: str, values: Mapping[str, str]) -> str:
