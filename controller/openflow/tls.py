@@ -115,4 +115,8 @@ class TlsStream:
 
 
 def _words(error: Exception) -> str:
-    return getattr(error, "verify_message", "") or getattr(error, "reason", None) or str(error)
+    """OpenSSL's reason as people write it; its name for it is all that some errors have."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    reason = error.reason if isinstance(error, ssl.SSLError) else None
+    return reason.replace("_", " ").lower() if reason else str(error)
