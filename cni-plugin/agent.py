@@ -192,6 +192,8 @@ class Agent:
     def _controllers_changed(self) -> None:
         self._correspondence.keep(self._urls())
         self._keeper.look()
+        if self._identity is not None:
+            self._identity.look()
 
     def start(self) -> None:
         """Answer calls and keep the node in shape, in threads of their own."""

@@ -111,13 +111,17 @@ class Identity:
         self._wake.set()
         self._thread.join()
 
+    def look(self) -> None:
+        """There is news: try now what could not be done before. From any thread."""
+        self._failures = 0
+        self._wake.set()
+
     def _heard(self, data: Mapping[str, str] | None) -> None:
         """The ConfigMap. One that is missing or empty changes nothing: it will be back."""
         trusted = (data or {}).get(names.AUTHORITY_KEY, "")
         if trusted and trusted != self._trusted:
             self._trusted = trusted
-            self._failures = 0
-            self._wake.set()
+            self.look()
 
     def _run(self) -> None:
         while not self._stopping:
