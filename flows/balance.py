@@ -4,6 +4,9 @@ A group of the switch makes a hash of a connection's addresses and ports, of whi
 slot, and flows turn that into the number of an endpoint. Both are the same for all services that
 have so many endpoints, so that a service itself needs one flow for each endpoint and no group.
 
+A client that is to keep its endpoint begins with the one that its address comes to: it may begin
+several connections before the switch remembers the first.
+
 The number of slots is a power of two, as the switch's hash is. It is so much larger than that of
 the endpoints that no endpoint's share is off by more than a sixteenth. An entry of the switch's
 cache stands for one slot, so there are no more slots than that takes.
@@ -22,6 +25,7 @@ from ovsnet.flows.flow import (
     Flow,
     Goto,
     Group,
+    HashSource,
     Move,
     Owner,
     OwnerKind,
@@ -60,11 +64,13 @@ def _group(way: _Choice) -> SelectGroup:
     """A group whose one bucket takes the slot from the hash. It is a group only because none but a
     group has the switch make a hash (ovs-ofctl(8), dp_hash).
     """
-    bits = way.slots.bit_length() - 1
-    slot = Subfield(SLOT.bits.field, SLOT.bits.offset, bits)
-    return SelectGroup(
-        way.group, _BASIS, ((Move(Subfield(Field.DP_HASH, 0, bits), slot), Resubmit(Table.SPREAD)),)
-    )
+    slot = _slot(way)
+    hashed = Subfield(Field.DP_HASH, 0, slot.bits)
+    return SelectGroup(way.group, _BASIS, ((Move(hashed, slot), Resubmit(Table.SPREAD)),))
+
+
+def _slot(way: _Choice) -> Subfield:
+    return Subfield(SLOT.bits.field, SLOT.bits.offset, way.slots.bit_length() - 1)
 
 
 GROUPS = tuple(map(_group, _WAYS))
@@ -94,6 +100,16 @@ def choose_among(count: int) -> tuple[Action, ...]:
         ValueError: more than `MOST_ENDPOINTS`, or fewer than two.
     """
     return COUNT.set(count), Group(_way(count).group)
+
+
+def choose_by_source(count: int) -> tuple[Action, ...]:
+    """The same, by the client's address alone.
+
+    Raises:
+        ValueError: more than `MOST_ENDPOINTS`, or fewer than two.
+    """
+    way = _way(count)
+    return COUNT.set(count), HashSource(_slot(way), way.slots, _BASIS), Goto(Table.SPREAD)
 
 
 def spread_owner(count: int) -> Owner:

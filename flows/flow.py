@@ -188,9 +188,20 @@ class Learn(msgspec.Struct, frozen=True, gc=False, tag=True):
     cookie: int
 
 
+class HashSource(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Writes a number below `of` to `target`, by a hash of the packet's source address alone
+    (ovs-actions(7), multipath: nw_src, modulo_n).
+    """
+
+    target: Subfield
+    of: int
+    basis: int
+
+
 Action: TypeAlias = (
     SetField
     | Move
+    | HashSource
     | Output
     | OutputField
     | InPort

@@ -15,6 +15,7 @@ from ovsnet.flows.flow import (
     DecTtl,
     Goto,
     Group,
+    HashSource,
     InPort,
     Learn,
     Move,
@@ -28,7 +29,7 @@ from ovsnet.flows.flow import (
     whole,
 )
 from ovsnet.flows.notes import Names, natted, notes, set_of_endpoints
-from ovsnet.flows.registers import MARKS, NATTED, REGISTERS
+from ovsnet.flows.registers import BY_NODE, MARKS, NATTED, REGISTERS
 from ovsnet.flows.service import settled
 from ovsnet.flows.text import print_actions
 from ovsnet.flows.vocabulary import FIELDS, ZONES
@@ -62,12 +63,14 @@ def _together(actions: tuple[Action, ...], names: Names) -> tuple[int, str]:
     return 1, ""
 
 
-def _action(action: Action, names: Names) -> str:  # noqa: PLR0911  one form each
+def _action(action: Action, names: Names) -> str:  # noqa: PLR0911, PLR0912  one form each
     match action:
         case SetField():
             return _set(action, names)
         case Move():
             return _moved(action)
+        case HashSource(target, of):
+            return f"{_part(target)} becomes one of {of} by the source address"
         case Output(port):
             return f"sent out of {port_words(port, names.ports)}"
         case OutputField(source):
@@ -111,6 +114,8 @@ def _set(action: SetField, names: Names) -> str:
         return f"tunnelled to the node at {address_words(field, value, mask)}"
     if field is Field.IN_PORT:
         return f"taken as in by {port_words(value, names.ports)}" if value else _ANY_WAY_OUT
+    if (field, mask) == (BY_NODE.field, 1 << BY_NODE.offset):
+        return "marked as answered by the node" if value else "marked as answered straight"
     if field in FIELDS and mask is None:
         return f"{FIELDS[field]} becomes {value_words(field, value, mask)}"
     return print_actions((action,), names.ports)

@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, ip_address
 
 import msgspec
 
-from ovsnet.flows.balance import choose_among
+from ovsnet.flows.balance import choose_among, choose_by_source
 from ovsnet.flows.fields import CtState, Field, IpProto
 from ovsnet.flows.flow import (
     Action,
@@ -280,7 +280,8 @@ def balance_instead(
         return
     if targets:
         other = instead.choose if instead is not called else ()
-        actions = (*other, *choose_among(len(targets)))
+        choose = choose_by_source if called.affinity else choose_among
+        actions = (*other, *choose(len(targets)))
         yield Flow(Table.BALANCE, priority, condition, actions)
     for index, target in enumerate(targets):
         numbered = match(INDEX.matches(index), *instead.chosen, *instead.traffic)

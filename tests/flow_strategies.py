@@ -25,6 +25,7 @@ from ovsnet.flows.flow import (
     Flow,
     Goto,
     Group,
+    HashSource,
     InPort,
     Learn,
     Move,
@@ -311,6 +312,15 @@ def moves(draw, sources, targets):
 
 
 @st.composite
+def source_hashes(draw, targets):
+    """Writes a hash of the source address to one of the targets."""
+    target = draw(st.sampled_from(targets))
+    bits = draw(st.integers(1, min(target.bits, 16)))
+    of = draw(st.one_of(st.just(1 << bits), st.integers(1, 1 << bits)))
+    return HashSource(draw(subfields(target, bits)), of, draw(st.integers(0, 0xFFFF)))
+
+
+@st.composite
 def nats(draw, kind, commit, world=WIDE):
     """The NAT of a ct action for this kind of packet."""
     if not commit or draw(st.booleans()):
@@ -391,6 +401,7 @@ def _actions(draw, table, kind, fields, world):
         st.builds(Group, st.sampled_from(GROUPS)),
         st.builds(SetField, st.just(F.IN_PORT), st.one_of(st.just(0), world.ports)),
         learns(kind, targets, world),
+        source_hashes(targets),
     ]
     if kind.is_ip:
         targets = world.tables if world is WIDE else tuple(t for t in world.tables if t > table)

@@ -1,8 +1,8 @@
 """Actions and instructions on the wire, both ways.
 
 The standard ones are those of OpenFlow 1.5.1 (sections 7.2.5 and 7.2.6); those that only Open
-vSwitch knows (ct, nat, conjunction, resubmit, learn, output to a register) are its experimenter
-actions, described in ovs-actions(7). All lengths are multiples of 8 octets.
+vSwitch knows (ct, nat, conjunction, resubmit, learn, multipath, output to a register) are its
+experimenter actions, described in ovs-actions(7). All lengths are multiples of 8 octets.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from ovsnet.flows.flow import (
     DecTtl,
     Goto,
     Group,
+    HashSource,
     InPort,
     Learn,
     Move,
@@ -75,6 +76,8 @@ _NO_TABLE: Final = 0xFF
 
 _CT_COMMIT: Final = 1
 _CT_FORCE: Final = 2
+# Hashing the source address alone, and what is done with the hash (nicira-ext.h).
+_NW_SRC, _MODULO_N = 4, 0
 _NAT_SOURCE: Final = 1
 _NAT_DESTINATION: Final = 2
 _NAT_IPV4_MIN: Final = 0x01
@@ -88,6 +91,7 @@ _COPY: Final = struct.Struct("!HHHHH2x")
 # What follows the head of Open vSwitch's own actions.
 _NX_RESUBMIT: Final = struct.Struct("!HB3x")
 _NX_OUTPUT: Final = struct.Struct("!H4sH6x")
+_NX_MULTIPATH: Final = struct.Struct("!HH2xHH6xH4s")
 _NX_CLAUSE: Final = struct.Struct("!BBI")
 _NX_CT: Final = struct.Struct("!HIHB3xH")
 _NX_NAT: Final = struct.Struct("!2xHH")
@@ -145,11 +149,13 @@ def _encode(action: Action) -> bytes:
 
 
 def _encode_extension(
-    action: Move | OutputField | Resubmit | Conjunction | Ct | Learn | Goto,
+    action: Move | HashSource | OutputField | Resubmit | Conjunction | Ct | Learn | Goto,
 ) -> bytes:
     match action:
         case Move():
             return _encode_move(action)
+        case HashSource():
+            return _encode_hash(action)
         case OutputField(Subfield(field, offset, bits)):
             place = offset << 6 | (bits - 1)
             return extension(Nicira.OUTPUT_REG, _NX_OUTPUT.pack(place, oxm.header(field), 0))
@@ -180,6 +186,13 @@ def _encode_move(move: Move) -> bytes:
     return _COPY.pack(_Kind.COPY_FIELD, 24, source.bits, source.offset, target.offset) + b"".join(
         (oxm.header(source.field), oxm.header(target.field), bytes(4))
     )
+
+
+def _encode_hash(action: HashSource) -> bytes:
+    field, offset, bits = action.target.field, action.target.offset, action.target.bits
+    place = offset << 6 | (bits - 1)
+    how = (_NW_SRC, action.basis, _MODULO_N, action.of - 1)
+    return extension(Nicira.MULTIPATH, _NX_MULTIPATH.pack(*how, place, oxm.header(field)))
 
 
 def _encode_ct(ct: Ct) -> bytes:
@@ -284,6 +297,8 @@ def _decode_extension(data: bytes) -> Action:
             port, number = _NX_RESUBMIT.unpack_from(data, NX_HEAD.size)
             if port == _PORT_IN_PORT_16:
                 return Resubmit(table(number))
+        case Nicira.MULTIPATH if length == 32:
+            return _decode_hash(data)
         case Nicira.OUTPUT_REG if length == 24:
             place = _NX_OUTPUT.unpack_from(data, NX_HEAD.size)[0]
             field, _, masked = oxm.decode_header(data, 12)
@@ -297,6 +312,14 @@ def _decode_extension(data: bytes) -> Action:
         case Nicira.LEARN2:
             return decode_learn(data)
     raise WireError(f"Nicira action {subtype} of {length} octets: expected one that we use")
+
+
+def _decode_hash(data: bytes) -> HashSource:
+    hashed, basis, algorithm, last, place, _ = _NX_MULTIPATH.unpack_from(data, NX_HEAD.size)
+    field, _, masked = oxm.decode_header(data, len(data) - 4)
+    if (hashed, algorithm) != (_NW_SRC, _MODULO_N) or masked:
+        raise WireError("multipath by something else than the source, modulo the number of links")
+    return HashSource(Subfield(field, place >> 6, (place & 0x3F) + 1), last + 1, basis)
 
 
 _Then: TypeAlias = SetField | Move

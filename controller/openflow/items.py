@@ -26,6 +26,7 @@ _TABLES: Final = {known.value: known for known in Table}
 class Nicira(IntEnum):
     """Subtypes of Open vSwitch's own actions."""
 
+    MULTIPATH = 10
     RESUBMIT_TABLE = 14
     OUTPUT_REG = 15
     CONJUNCTION = 34

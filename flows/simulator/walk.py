@@ -15,6 +15,7 @@ from ovsnet.flows.flow import (
     FlowKey,
     Goto,
     Group,
+    HashSource,
     InPort,
     Learn,
     Move,
@@ -28,6 +29,7 @@ from ovsnet.flows.flow import (
 )
 from ovsnet.flows.simulator.conntrack import Tracker, Written
 from ovsnet.flows.simulator.group import GroupEntry, GroupKind, bucket_of, in_order
+from ovsnet.flows.simulator.hashing import source_hash
 from ovsnet.flows.simulator.lookup import TableIndex
 from ovsnet.flows.simulator.packet import Packet
 from ovsnet.flows.simulator.trace import Choice, Delivery, Loss, Pass, Reason, Step
@@ -147,6 +149,8 @@ class Walk:
                 self._packet = self._packet.write(action.field, action.value, action.mask)
             case Move():
                 self._move(action)
+            case HashSource():
+                self._hash_source(action)
             case Output():
                 self._output(action.port, frame)
             case OutputField():
@@ -175,6 +179,11 @@ class Walk:
         elif packet.has(action.source.field):
             value, mask = _placed(action.target, _read(packet, action.source))
             self._packet = packet.write(action.target.field, value, mask)
+
+    def _hash_source(self, action: HashSource) -> None:
+        usual = source_hash(self._packet, action.basis) % action.of
+        value, mask = _placed(action.target, self._choose(0, action.of, usual))
+        self._packet = self._packet.write(action.target.field, value, mask)
 
     def _output_field(self, action: OutputField, frame: _Frame) -> None:
         port = _read(self._packet, action.source)

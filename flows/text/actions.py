@@ -13,6 +13,7 @@ from ovsnet.flows.flow import (
     DecTtl,
     Goto,
     Group,
+    HashSource,
     InPort,
     Learn,
     Move,
@@ -44,6 +45,7 @@ _ONE = re.compile(rf"((?:{_PLAIN}|{_DEEP})+)\s*(?:,\s*|$)")
 _CALL = re.compile(r"(\w+)\((.*)\)", re.DOTALL)
 _SUBFIELD = re.compile(r"(\w+)(\[(?:(\d+)(?:\.\.(\d+))?)?\])?")
 _CLAUSE = re.compile(r"\s*(\d+)\s*,\s*(\d+)\s*/\s*(\d+)\s*")
+_HASH = re.compile(r"nw_src\s*,\s*(\d+)\s*,\s*modulo_n\s*,\s*(\d+)\s*,\s*\d+\s*,\s*(\S+)\s*")
 _NAT_TARGET = re.compile(r"(?:\[(?P<six>[^\]]+)\]|(?P<four>[0-9.]+))(?::(?P<port>\d+))?")
 _LEARN_BITS = {"idle_timeout": 16, "priority": 16, "cookie": 64, "limit": 32}
 _CONTROLLER = re.compile(r"CONTROLLER(?::\d+)?", re.IGNORECASE)
@@ -144,6 +146,17 @@ def _move(text: str, _: PortNumbers) -> Move:
     if move.source.bits != move.target.bits:
         raise ValueError(f"{move.source.bits} bits do not fit {move.target.bits}")
     return move
+
+
+def _multipath(text: str, _: PortNumbers) -> HashSource:
+    found = _HASH.fullmatch(text)
+    if found is None:
+        raise ValueError("expected multipath(nw_src,basis,modulo_n,links,0,field[first..last])")
+    part = _subfield(found[3])
+    made = HashSource(part, parse_number(found[2], 17), parse_number(found[1], 16))
+    if not 1 <= made.of <= 1 << min(part.bits, 16):
+        raise ValueError(f"{made.of} links: expected from 1 up to what the field holds")
+    return made
 
 
 def _goto(text: str, _: PortNumbers) -> Goto:
@@ -288,6 +301,7 @@ _READERS: dict[str, Callable[[str, PortNumbers], Action]] = {
     "set_field": _set_field,
     "load": _load,
     "move": _move,
+    "multipath": _multipath,
     "goto_table": _goto,
     "resubmit": _resubmit,
     "group": _group,

@@ -11,6 +11,7 @@ from ovsnet.flows.flow import (
     Flow,
     Goto,
     Group,
+    HashSource,
     InPort,
     Learn,
     Match,
@@ -72,7 +73,7 @@ def print_actions(actions: tuple[Action, ...], ports: PortNames | None = None) -
     return ",".join(print_action(action, names) for action in actions) or "drop"
 
 
-def print_action(action: Action, ports: PortNames) -> str:  # noqa: PLR0911  one form each
+def print_action(action: Action, ports: PortNames) -> str:  # noqa: PLR0911, PLR0912  one form each
     """One action."""
     match action:
         case SetField():
@@ -80,6 +81,9 @@ def print_action(action: Action, ports: PortNames) -> str:  # noqa: PLR0911  one
             return f"set_field:{value}->{SET_NAMES[action.field]}"
         case Move():
             return f"move:{_subfield(action.source)}->{_subfield(action.target)}"
+        case HashSource():
+            how = f"nw_src,{action.basis},modulo_n,{action.of},0"
+            return f"multipath({how},{_subfield(action.target)})"
         case Output():
             return _output(action.port, ports)
         case OutputField():

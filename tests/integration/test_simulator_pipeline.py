@@ -113,7 +113,8 @@ def about_what_a_tracker_remembers(flow):
     """Whether only packets of a connection that was committed before come there, by its mark or
     label: ofproto/trace makes up states, but neither of those.
     """
-    known = flow.table is Table.SERVICE_STATE and any(t.field is F.CT_MARK for t in flow.match)
+    marked = any(t.field is F.CT_MARK for t in flow.match)
+    known = marked and flow.table in {Table.SERVICE_STATE, Table.ROUTE}
     return known or KEEP_SOURCE.matches(1) in flow.match
 
 

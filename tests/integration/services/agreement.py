@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -22,10 +21,6 @@ AT_LEAST = 2
 
 STICKY_ROUNDS = 4
 """So often calls are made of which all but the first must go where that went."""
-
-
-KNOWN_AGAIN = 0.15
-"""Seconds after which a switch knows a client again for sure: what it has cached is of before."""
 
 
 @dataclass
@@ -57,7 +52,7 @@ def disagreements(
     """What comes of these calls otherwise than it should, in words."""
     trials = [Trial(*each, affine=_affine(world, each[2])) for each in calls]
     for _ in range(ROUNDS):
-        left = _apart(trial for trial in trials if not trial.done)
+        left = [trial for trial in trials if not trial.done]
         if not left:
             break
         # Those that nobody answers come together, or each bunch would be waited for.
@@ -65,20 +60,7 @@ def disagreements(
         silent = [trial.ring for trial in left if isinstance(trial.outcome, Dropped)]
         for trial, heard in zip(left, ring([t.ring for t in left], silent), strict=True):
             trial.faults += judged(market, trial, heard)
-        if any(trial.affine for trial in left):
-            time.sleep(KNOWN_AGAIN)
     return [f"{t.ring} ({t.call}, {t.outcome}): {fault}" for t in trials for fault in _faults(t)]
-
-
-def _apart(trials: Iterable[Trial]) -> list[Trial]:
-    """These without those that would disturb another one: of a client that is to be remembered,
-    calls are made one after the other.
-    """
-    found: dict[object, Trial] = {}
-    for number, trial in enumerate(trials):
-        key = (trial.call.client.address, trial.outcome.service) if trial.affine else number
-        found.setdefault(key, trial)
-    return list(found.values())
 
 
 def _affine(world: World, outcome: Outcome) -> bool:

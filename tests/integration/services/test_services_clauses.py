@@ -27,6 +27,9 @@ from ovsnet.services.evaluate import Dropped, HealthChecked, Outcome, Refused, S
 OF_EACH = {Served: 30, Refused: 4, Dropped: 8, HealthChecked: 12}
 """So many calls of each service are made that come to this."""
 
+AT_ONCE = 8
+"""So many connections a client begins together."""
+
 BOTH = ("http=80", "dns=53/UDP")
 BEHIND = ("http=8080", "dns=8053/UDP")
 NEAR, NEAR_TOO, FAR, THERE = "10.244.1.5", "10.244.1.6", "10.244.2.5", "10.244.3.5"
@@ -263,7 +266,12 @@ def test_clients_keep_their_endpoint_until_they_stay_away_or_it_goes(market: Mar
     def given() -> list[str]:
         return [heard.who for heard in ring(calls)]
 
+    # What a client begins at once goes to one endpoint, before the switch can have remembered any.
+    together = ring(calls * AT_ONCE)
+    by_client = [{h.who for h in together[n :: len(calls)]} for n in range(len(calls))]
+    assert [len(found) for found in by_client] == [1] * len(calls)
     first = given()
+    assert [{who} for who in first] == by_client
     assert set(first) <= ends.keys()
     # As long as they come back in time they have the same, be it for longer than that.
     began = time.monotonic()

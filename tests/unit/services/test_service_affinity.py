@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from service_callers import (
     CALLERS,
@@ -39,6 +41,21 @@ def test_a_client_keeps_its_endpoint_whatever_new_connections_would_get(caller: 
             assert caller.connect(on, port) == own
         on = on.becoming(remembering(own, FOURTH, HOST))
         assert caller.new_ones(on) == {own}
+
+
+@EVERY_CALLER
+def test_connections_that_a_client_begins_together_get_the_same_endpoint(caller: Caller) -> None:
+    """The switch remembers none of them before the others have come."""
+    on = carriage_of(remembering(NEAR, FAR, THIRD))
+    assert len({caller.connect(on.alone(), port) for port in range(40000, 40020)}) == 1
+
+
+def test_clients_get_all_endpoints() -> None:
+    on = carriage_of(remembering(NEAR, FAR, THIRD))
+    clients = [Caller(outside_at(1, f"203.0.113.{n}"), NODE_PORT) for n in range(1, 61)]
+    taken = Counter(client.connect(on.alone()) for client in clients)
+    assert taken.keys() == {NEAR, FAR, THIRD}
+    assert min(taken.values()) > 5
 
 
 @EVERY_CALLER
