@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from conftest import Kubectl, kubectls
+from contract_target import Kubectl, kubectls
 
 FAULTS = "/sandbox/faults"
 
