@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TREE := build/tree
 DEBIAN := openvswitch-switch containernetworking-plugins nftables iproute2 iputils-arping iputils-ping \
-	ethtool procps util-linux iptables iperf3 python3-venv
+	ethtool procps util-linux iptables iperf3 patchelf python3-venv
 
 # What the cluster of real Kubernetes programs needs besides.
 CLUSTER_DEBIAN := buildah busybox-static etcd-server mmdebstrap

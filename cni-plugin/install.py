@@ -17,6 +17,9 @@ LOOPBACK = "loopback"
 """What container runtimes execute besides the configured plugins, and few hosts have."""
 
 _MOST_SHEBANG = 255
+_FLAGS = "-ISXutf8"
+"""UTF-8 whatever the locale: the interpreter that comes with the image has no other encodings."""
+
 _OURS: dict[str, Any] = {"type": conf.PLUGIN_TYPE, "capabilities": {"bandwidth": True}}
 _CAPABILITIES: dict[str, dict[str, Any]] = {
     "portmap": {"capabilities": {"portMappings": True}, "snat": True},
@@ -31,11 +34,11 @@ def plugin_text(interpreter: str, socket: str, patience: float) -> str:
     Raises:
         ValueError: the interpreter's path does not fit in a first line.
     """
-    first = f"#!{interpreter} -IS"
+    first = f"#!{interpreter} {_FLAGS}"
     if len(first) > _MOST_SHEBANG or " " in interpreter:
         raise ValueError(
             f"interpreter: {interpreter!r} cannot stand in the first line of a script; expected a"
-            f" path of less than {_MOST_SHEBANG - 5} characters without spaces"
+            f" path of at most {_MOST_SHEBANG - len(_FLAGS) - 3} characters without spaces"
         )
     source = resources.files("ovsnet.cni").joinpath("stub.py").read_text()
     return f"{first}\n{source}\n\nmain({socket!r}, {patience!r})\n"

@@ -1,9 +1,10 @@
 """Open vSwitch for a host that has none: `python -m ovsnet.cni.openvswitch`.
 
-Runs ovsdb-server and ovs-vswitchd with their sockets and database where a host's own would have
-them. If the host's own answers there, it only watches that, and ends when it is gone, to be started
-anew. On SIGTERM ovs-vswitchd ends without taking anything down: with the kernel's datapath what is
-cached there goes on forwarding until it is back.
+Runs ovsdb-server and ovs-vswitchd with their sockets where a host's own would have them. As long as
+the host has its own it runs nothing: two of them would take each other's sockets and datapath. One
+that is installed later finds this one running (it sees the same processes), and leaves it alone
+until the next boot. On SIGTERM ovs-vswitchd ends without taking anything down: with the kernel's
+datapath what is cached there goes on forwarding until it is back.
 """
 
 from __future__ import annotations
@@ -141,12 +142,23 @@ class _Programs:
             time.sleep(0.05)
 
 
-def watch(database_socket: Path, stopping: threading.Event) -> bool:
-    """Watch the host's own Open vSwitch; True when it answers no more, False when told to end."""
-    while not stopping.wait(_PERIOD):
-        if not answers(database_socket):
-            return True
-    return False
+def stand_by(
+    present: Callable[[], bool], running: Callable[[], bool], wait: Callable[[], bool]
+) -> bool:
+    """Leave it to the host's own Open vSwitch while that is `present` or `running`; True when it is
+    gone. False when `wait`, which waits a moment, says that it is time to end.
+    """
+    ran = None
+    while present() or running():
+        runs = running()
+        if runs and ran is not True:
+            _log.info("the host runs its own Open vSwitch")
+        if not runs and ran is not False:
+            _log.warning("the host has its own Open vSwitch, which does not run: start that")
+        ran = runs
+        if wait():
+            return False
+    return True
 
 
 @click.command()
@@ -164,17 +176,23 @@ def watch(database_socket: Path, stopping: threading.Event) -> bool:
     show_default=True,
     help="The file of the database.",
 )
-def main(rundir: Path, database: Path) -> None:
-    """Run Open vSwitch, unless the host runs its own."""
+@click.option(
+    "--host-database",
+    type=click.Path(path_type=Path),
+    help="The file that the host's own Open vSwitch would have: where it is, only that is used.",
+)
+def main(rundir: Path, database: Path, host_database: Path | None) -> None:
+    """Run Open vSwitch, unless the host has its own."""
     logs.configure(sys.stderr)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    if answers(rundir / "db.sock"):
-        _log.info("the host runs its own Open vSwitch", socket=rundir / "db.sock")
-        if watch(rundir / "db.sock", stopping):
-            _log.warning("the host's Open vSwitch is gone")
-            sys.exit(1)
+    gone = stand_by(
+        lambda: host_database is not None and host_database.exists(),
+        lambda: answers(rundir / "db.sock"),
+        lambda: stopping.wait(_PERIOD),
+    )
+    if not gone:
         return
     for directory in (rundir, database.parent):
         directory.mkdir(parents=True, exist_ok=True)
