@@ -45,8 +45,7 @@ class Host:
     def call(self, verb: str, **environment: str) -> tuple[int, dict[str, object]]:
         done = subprocess.run(
             ["unshare", "--mount", "sh", "-c", _ENTER, "-", self.root, self.bin_dir / "ovsnet"],
-            env={"PATH": PATH, "CNI_COMMAND": verb, "CNI_CONTAINERID": "abc", "CNI_NETNS": "/gone"}
-            | environment,
+            env=ENVIRONMENT | {"CNI_COMMAND": verb} | environment,
             input=REQUEST,
             capture_output=True,
             check=False,
