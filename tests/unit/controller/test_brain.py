@@ -15,7 +15,7 @@ from cluster_strategies import (
     port_nodes,
     port_sets,
 )
-from fake_switch import FakeSwitch
+from fake_switch import FakeSwitch, without_serials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_objects import peer, policy, rule
@@ -47,11 +47,11 @@ from ovsnet.controller.brain import (
     Served,
 )
 from ovsnet.controller.network import Network
-from ovsnet.controller.notices import Acknowledged, Close, Lost, Send, TurnedAway
+from ovsnet.controller.notices import Acknowledged, Close, Lost, Send, StandingBy, TurnedAway
 from ovsnet.controller.openflow import encode
 from ovsnet.controller.openflow.events import Disconnected, PortChange, PortChanged
 from ovsnet.controller.openflow.events import Event as SwitchEvent
-from ovsnet.controller.openflow.protocol import BundleControl
+from ovsnet.controller.openflow.protocol import BundleControl, ControllerRole
 from ovsnet.controller.session import Timing
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.flows.flow import OwnerKind
@@ -85,6 +85,7 @@ class Stage:
         self.ports: dict[str, frozenset[Port]] = dict.fromkeys(NODES, frozenset())
         self.by_connection: dict[int, FakeSwitch] = {}
         self.connections = 0
+        self.term = 1
         self.nodes: dict[str, Node] = {}
         self.pods: dict[PodRef, Pod] = {}
         self.policies: dict[PolicyRef, NetworkPolicy] = {}
@@ -135,8 +136,17 @@ class Stage:
         switch.connection = self.connections
         switch.answers.clear()
         switch._bundle = None
+        switch.role = ControllerRole.EQUAL
         self.by_connection[switch.connection] = switch
         self.seen(switch.connected(ports=self.ports[name]))
+
+    def lead(self) -> None:
+        """Lead from now on, after another has led if we did not."""
+        self.term += 2
+        self.take(self.brain.lead(self.term, self.now))
+
+    def stand_by(self) -> None:
+        self.take(self.brain.stand_by(self.now))
 
     def disconnect(self, name: str) -> None:
         if self.connected(name):
@@ -381,6 +391,44 @@ def test_a_list_of_policies_lets_newcomers_in_at_once() -> None:
     assert stage.pods_served("node-1")
 
 
+def test_one_that_stands_by_knows_all_and_takes_over_at_once() -> None:
+    stage = stage_with_web()
+    stage.stand_by()
+    assert not stage.connected("node-1")
+    for name in ("node-1", "node-2"):
+        stage.connect(name)
+    stage.settle()
+    assert len(stage.of(StandingBy)) == 2
+    before = dict(stage.switches["node-1"].flows)
+    stage.set_ports("node-1", frozenset({WEB_PORT}))
+    put_policy(POLICIES[0])(stage)
+    for _ in range(200):
+        stage.tick(3)
+        stage.settle()
+    assert stage.pods_served("node-1") == 1
+    assert stage.switches["node-1"].flows == before
+    assert not stage.brain._awaited
+    stage.lead()
+    stage.settle()
+    for name in ("node-1", "node-2"):
+        assert stage.switches[name].content == without_serials(stage.expected(name))
+
+
+def test_a_refused_port_is_told_of_by_who_leads_alone() -> None:
+    stage = stage_with_web()
+    stage.stand_by()
+    stage.connect("node-1")
+    stage.settle()
+    stage.set_ports("node-1", frozenset({Port(9, "evil-1", "0e:58:0a:00:01:09")}))
+    for _ in range(5):
+        stage.tick(GRACE)
+        assert stage.brain.due > stage.now
+    assert stage.of(PortRefused) == []
+    stage.lead()
+    stage.tick(0)
+    assert len(stage.of(PortRefused)) == 1
+
+
 def test_the_same_truth_again_writes_nothing() -> None:
     stage = stage_with_web()
     stage.set_ports("node-1", frozenset({WEB_PORT}))
@@ -500,7 +548,18 @@ POLICIES = [
     policy("shop/allow", ingress=[rule([peer("")], [policy_port(80)])], egress=[rule([peer("")])]),
     policy("shop/other", "app=none", ingress=[rule([peer("")])]),
 ]
+
+
+def leadership(stage: Stage) -> None:
+    """Another takes over, or we do from another."""
+    if stage.brain.term is None:
+        stage.lead()
+    else:
+        stage.stand_by()
+
+
 steps = st.one_of(
+    st.just(leadership),
     st.builds(put_node, nodes),
     st.builds(drop_node, st.sampled_from(NODES)),
     st.builds(put_pod, pods),
@@ -540,6 +599,8 @@ def test_whatever_happens_every_switch_ends_up_with_the_flows_of_the_final_state
             stage.synced()
         step(stage)
     stage.synced()
+    if stage.brain.term is None:
+        stage.lead()
     for name in NODES:
         if name in stage.nodes and not stage.connected(name):
             stage.connect(name)
