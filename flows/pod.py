@@ -112,6 +112,10 @@ def honest_arp(endpoint: Endpoint, address: IPv4Address) -> Flow:
 def honest_solicitations(endpoint: Endpoint, address: IPv6Address) -> Iterator[Flow]:
     """Neighbour solicitations from the pod's address or link-local address that name its own
     MAC. The only neighbour discovery that a pod may send: nobody asks a pod.
+
+    The code is asked for although it must be 0 (RFC 4861, 7.1.1): what Open vSwitch tells the
+    kernel's datapath of a packet has the MAC only beside an exact code (`odp_flow_key_from_flow` in
+    lib/odp-util.c). Without it the drop of a false one would be cached for true ones as well.
     """
     for own in (address, link_local(endpoint.mac)):
         yield Flow(
@@ -121,6 +125,7 @@ def honest_solicitations(endpoint: Endpoint, address: IPv6Address) -> Iterator[F
                 in_port(endpoint.ofport),
                 _own_mac(endpoint),
                 *icmpv6(_NEIGHBOUR_SOLICITATION),
+                Term(Field.ICMPV6_CODE, 0),
                 Term(Field.IPV6_SRC, int(own)),
                 Term(Field.ND_SLL, mac(endpoint.mac)),
             ),

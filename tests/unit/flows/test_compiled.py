@@ -9,7 +9,7 @@ from undecided_flows import undecided
 from ovsnet.controller.belief import Port
 from ovsnet.controller.network import Network
 from ovsnet.flows.fields import Field
-from ovsnet.flows.flow import Conjunction, Flow, Goto, OwnerKind
+from ovsnet.flows.flow import Conjunction, Flow, Goto, OwnerKind, Term
 from ovsnet.flows.registers import REGISTERS
 from ovsnet.model import Node, Phase, Pod
 from ovsnet.names import FIRST_POD_OFFSET, Table, host_mac, port_name
@@ -106,6 +106,16 @@ def test_no_packet_is_asked_for_the_outer_addresses_of_both_families(families: s
     for flows in compiled(families).values():
         asked = set().union(*map(outer, flows))
         assert asked == {Field.TUN_IPV6_SRC if families == "6" else Field.TUN_SRC}
+
+
+@pytest.mark.parametrize("families", ["6", "46"])
+def test_what_is_asked_of_neighbour_discovery_is_asked_beside_an_exact_code(families: str) -> None:
+    """Otherwise the kernel's datapath is not told of it, and caches a flow for too many packets."""
+    asked = {Field.ND_TARGET, Field.ND_SLL, Field.ND_TLL}
+    for flows in compiled(families).values():
+        of_discovery = [f for f in flows if asked & {t.field for t in f.match}]
+        assert all(Term(Field.ICMPV6_CODE, 0) in f.match for f in of_discovery)
+        assert len(of_discovery) >= 1
 
 
 def test_registers_do_not_overlap() -> None:
