@@ -6,11 +6,12 @@ from cluster_strategies import USUAL_NODES
 from fake_switch import FakeSwitch
 
 from ovsnet.api import KINDS, NODE, Synced
-from ovsnet.controller.brain import Brain, Result
+from ovsnet.controller.brain import Brain, Leads, Result, StandsBy
 from ovsnet.controller.loop import Loop
 from ovsnet.controller.network import Network
-from ovsnet.controller.notices import Acknowledged, Dumped, Lost, NotDumped
+from ovsnet.controller.notices import Acknowledged, Dumped, Lost, NotDumped, StandingBy
 from ovsnet.controller.openflow import encode
+from ovsnet.controller.openflow.protocol import ControllerRole
 from ovsnet.controller.session import Timing
 from ovsnet.controller.switchboard import Switchboard
 
@@ -23,7 +24,8 @@ class Stage:
 
     def __init__(self, until: type, broken: int = 0) -> None:
         self.brain = Brain(Network(encode.fingerprint), Switchboard(1, Timing(answer=0.05)))
-        self.loop = Loop(self.brain, time.monotonic, self)
+        self.term: int | None = 1
+        self.loop = Loop(self.brain, time.monotonic, self, term=lambda: self.term)
         self.switch = FakeSwitch("node-1")
         self.until = until
         self.broken = broken
@@ -81,6 +83,29 @@ def test_after_a_fault_every_switch_is_compared() -> None:
     assert session.due > time.monotonic() + 1
     stage.brain.distrust(time.monotonic())
     assert session.due <= time.monotonic()
+
+
+def test_nothing_is_written_from_the_moment_on_that_another_leads() -> None:
+    """What was said before is answered by one who stands by, too."""
+    stage = Stage(until=StandingBy)
+
+    def lose(now: float) -> list[Result]:
+        stage.term = None
+        return []
+
+    stage.loop.ask(lose)
+    stage.run()
+    assert StandsBy() in stage.results
+    assert stage.switch.role is ControllerRole.SLAVE
+    assert not stage.switch.flows
+
+
+def test_it_leads_when_it_is_told_to() -> None:
+    stage = Stage(until=Acknowledged)
+    stage.term = 7
+    stage.run()
+    assert Leads(7) in stage.results
+    assert stage.switch.newest == 7
 
 
 def test_what_comes_of_a_question_is_carried_out_and_seen() -> None:
