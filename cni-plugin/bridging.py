@@ -66,16 +66,19 @@ class Bridging:
         database: Database,
         checkpoint: Callable[[str], None],
         interval: float,
+        *,
+        overlay: bool = True,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """`underlay` names the device; empty: that of the default route. `guard` is called every
-        `interval` seconds.
+        `interval` seconds. `overlay` says whether there is one.
         """
         self._name = name
         self._underlay = underlay
         self._database = database
         self._checkpoint = checkpoint
+        self._overlay = overlay
         self._seconds = max(_LEAST_SECONDS, 3 * interval)
         self._clock = clock
         self._sleep = sleep
@@ -127,10 +130,13 @@ class Bridging:
         wanted = self._name if userspace else ""
         if self._name and not userspace:
             self._say("underlay_bridge is not needed with the kernel's datapath")
-        for name in uplink.read(self._database).made():
+        present = uplink.read(self._database)
+        for name in present.made():
             if name != wanted:
                 release(netlink, self._database, name, self._checkpoint, self._sleep)
         if not wanted:
+            if userspace and self._overlay:
+                self._check(netlink, present)
             return
         name = self.device(netlink)
         device = _link(netlink, name)
@@ -141,9 +147,22 @@ class Bridging:
         self._device = device.name
         self.guard(netlink)
 
+    def _check(self, netlink: Netlink, present: uplink.Present) -> None:
+        """Say so where the overlay cannot work, as nobody has made a bridge."""
+        try:
+            device = find(netlink, self._underlay)[0].name
+        except UnderlayError:
+            # What is to be configured is said elsewhere, if it matters.
+            return
+        if device not in present.bridges:
+            self._say(
+                f"pods of other nodes cannot be reached: the userspace datapath sends the overlay"
+                f" by a bridge alone, and {device} is none; set underlay_bridge"
+            )
+
     def _say(self, words: str) -> None:
         if words != self._said:
-            _log.info(words)
+            _log.warning(words)
         self._said = words
 
     def _bridge(self, netlink: Netlink, device: links.Link) -> None:

@@ -71,7 +71,12 @@ class Keeper:
         self._filter = Installer()
         self._health = Health()
         self._bridging = Bridging(
-            config.underlay_bridge, config.underlay, database, checkpoint, config.housekeeping
+            config.underlay_bridge,
+            config.underlay,
+            database,
+            checkpoint,
+            config.housekeeping,
+            overlay=config.tunnel,
         )
         self._choice: datapath.Choice | None = None
         self._warned: set[str] = set()
@@ -329,7 +334,10 @@ class Keeper:
             if executable.exists():
                 spoken = self._versions(executable)
                 chain.append((kind, [v for v in VERSIONS if v in spoken]))
-        value = install.configuration(config.network, chain)
+        try:
+            value = install.configuration(config.network, chain)
+        except ValueError as error:
+            raise Waiting(f"no network configuration can be written: {error}") from None
         if install.write(path, json.dumps(value, indent=2) + "\n", 0o644):
             _log.info("network configuration written", path=path)
         return True

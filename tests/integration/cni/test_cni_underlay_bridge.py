@@ -461,6 +461,18 @@ def test_a_release_without_open_vswitch(host: Host) -> None:
     assert host.reached_once()
 
 
+def test_an_overlay_that_cannot_work_is_told(host: Host) -> None:
+    host.options |= {"underlay_bridge": "", "mtu": 1450}
+    host.start_agent()
+    told = "pods of other nodes cannot be reached"
+    host.wait(lambda: host.log_has(told), "the warning")
+    host.stop_agent()
+    host.options["tunnel"] = False
+    host.start_agent()
+    time.sleep(2 * host.options["housekeeping"])
+    assert not host.log_has(told)
+
+
 def test_the_option_is_taken_back(host: Host) -> None:
     before = host.routes()
     host.start_agent()
