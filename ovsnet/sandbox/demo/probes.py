@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import re
+import ssl
 import subprocess
 import time
 from ipaddress import ip_address
@@ -99,9 +100,15 @@ def ping(source: Path, target: str, packet_size: int | None = None, count: int =
     return parse_ping(done.stdout, done.stderr)
 
 
-def _request(source: Path, target: str, port: int, path: str) -> tuple[bytes, dict[str, str]]:
+def _request(
+    source: Path, target: str, port: int, path: str, tls: ssl.SSLContext | None = None
+) -> tuple[bytes, dict[str, str]]:
     def ask() -> tuple[bytes, dict[str, str]]:
-        connection = http.client.HTTPConnection(target, port, timeout=TIMEOUT_SECONDS)
+        connection = (
+            http.client.HTTPConnection(target, port, timeout=TIMEOUT_SECONDS)
+            if tls is None
+            else http.client.HTTPSConnection(target, port, timeout=TIMEOUT_SECONDS, context=tls)
+        )
         try:
             connection.request("GET", path)
             response = connection.getresponse()
@@ -112,13 +119,15 @@ def _request(source: Path, target: str, port: int, path: str) -> tuple[bytes, di
     return netns.within(source, ask)
 
 
-def get(source: Path, target: str, port: int, path: str) -> bytes:
-    """What is at this path of a server.
+def get(
+    source: Path, target: str, port: int, path: str, tls: ssl.SSLContext | None = None
+) -> bytes:
+    """What is at this path of a server, over TLS if it is said how.
 
     Raises:
         OSError, http.client.HTTPException, ValueError: see `UNANSWERED`.
     """
-    return _request(source, target, port, path)[0]
+    return _request(source, target, port, path, tls)[0]
 
 
 def who_answers(source: Path, target: str, port: int) -> Answer:

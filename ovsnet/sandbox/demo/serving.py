@@ -137,7 +137,8 @@ class Serving:
         address, port = spec["clusterIPs"][0], spec["ports"][0]["port"]
         pod = next(pod for pod in self._pods if not pod.host_network)
         try:
-            version = json.loads(probes.get(pod.netns, address, port, "/version"))
+            tls = self._teller.tls
+            version = json.loads(probes.get(pod.netns, address, port, "/version", tls))
         except probes.UNANSWERED as error:
             return Check(f"a pod reaches the API server at {address}", False, str(error))
         claim = f"a pod reaches the API server at {address}, the service kubernetes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import subprocess
 import sys
 import time
@@ -58,6 +59,11 @@ class Teller:
                 return [await client.get(path) for path in paths]
 
         return asyncio.run(ask())
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """How one speaks TLS with the API server; None where it speaks none."""
+        return access.of_file(self.layout.kubeconfig).tls
 
     def kubectl(self, *arguments: str) -> str:
         """Run kubectl. Raises ApplicationError with its own words if it fails."""
