@@ -68,8 +68,14 @@ def configuration(network: str, chain: Sequence[tuple[str, Sequence[str]]]) -> d
     version to the whole list, so it may choose only among those that all plugins speak.
     `cniVersion` is for runtimes that do not know `cniVersions` (spec 1.1) and is at most 1.0.0,
     the newest that these know.
+
+    Raises:
+        ValueError: there is no version that all speak.
     """
     common = [v for v in conf.VERSIONS if all(v in versions for _, versions in chain)]
+    if not common:
+        spoken = "; ".join(f"{kind}: {', '.join(known) or 'none'}" for kind, known in chain)
+        raise ValueError(f"the chain's plugins have no protocol version in common ({spoken})")
     plain = [v for v in common if v != "1.1.0"]
     plugins: list[dict[str, Any]] = [_OURS]
     plugins += [{"type": kind} | _CAPABILITIES[kind] for kind, _ in chain]

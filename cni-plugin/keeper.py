@@ -9,16 +9,14 @@ neither a lost controller nor a restart of the agent makes a running node unread
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ovsnet import logs, names
-from ovsnet.cni import bridge, datapath, gateway, install, runtime, underlay
+from ovsnet.cni import bridge, datapath, gateway, underlay
 from ovsnet.cni.bridge import Bridge, Tunnel
 from ovsnet.cni.bridging import Bridging
-from ovsnet.cni.conf import VERSIONS
 from ovsnet.cni.config import Config
 from ovsnet.cni.gateway import Gateway, RouteTaken
 from ovsnet.cni.health import Health
@@ -26,9 +24,10 @@ from ovsnet.cni.housekeeping import Housekeeping
 from ovsnet.cni.linkwatch import LinkWatch
 from ovsnet.cni.netlink import Netlink, NetlinkError
 from ovsnet.cni.nft import Installer, PacketFilterError
-from ovsnet.cni.node import Network, Node
+from ovsnet.cni.node import Network, Node, Waiting
 from ovsnet.cni.ovsdb import Database, DatabaseUnreachable, TransactionError
 from ovsnet.cni.packetfilter import PacketFilter
+from ovsnet.cni.provision import Provision
 from ovsnet.cni.ranges import NodeRanges
 from ovsnet.cni.source import NodeSource
 from ovsnet.cni.trail import TrailKeeper
@@ -37,10 +36,6 @@ _log = logs.get("keeper")
 _SOON = 0.25
 _SWITCH_SECONDS = 5.0
 _POLL_SECONDS = 0.01
-
-
-class Waiting(Exception):  # noqa: N818
-    """The round cannot go on; the text says what it waits for."""
 
 
 class Keeper:
@@ -67,7 +62,7 @@ class Keeper:
         self._node = node
         self._housekeeping = housekeeping
         self._tables = tables
-        self._trail = trail
+        self._provision = Provision(config, trail)
         self._filter = Installer()
         self._health = Health()
         self._bridging = Bridging(
@@ -80,10 +75,7 @@ class Keeper:
         )
         self._choice: datapath.Choice | None = None
         self._warned: set[str] = set()
-        self._spoken: dict[Path, tuple[int, list[str]]] = {}
         self._reason: str | None = ""
-        self._reason_unconfigured = ""
-        self._interpreter = ""
         self._unsettled = False
         self._wake = threading.Event()
         self._stopped = False
@@ -137,7 +129,7 @@ class Keeper:
         Raises:
             Waiting: something outside must come first.
         """
-        self._install_plugin()
+        self._provision.install_plugin()
         with Netlink() as netlink:
             self._bridging.guard(netlink)
         ranges = self._source.ranges()
@@ -161,7 +153,7 @@ class Keeper:
             _log.info("node is set up", node=self._config.node_name, ranges=ranges.text)
             self._reason = None
         # Open vSwitch may set the port's MAC after us, which flushes its neighbours: look again.
-        return self._write_configuration() and not self._unsettled
+        return self._provision.write_configuration() and not self._unsettled
 
     def _set_up(self, ranges: NodeRanges) -> Network:
         config = self._config
@@ -291,53 +283,3 @@ class Keeper:
                 ]
             )
             self._wake.wait(1.0)
-
-    def _install_plugin(self) -> None:
-        config = self._config
-        directory = Path(config.cni_bin_dir)
-        path = directory / "ovsnet"
-        if not Path(self._interpreter).is_file():
-            try:
-                self._interpreter = runtime.interpreter(config.interpreter, directory)
-            except runtime.BringError as error:
-                raise Waiting(f"Python for the plugin cannot be put in place: {error}") from None
-        text = install.plugin_text(self._interpreter, config.socket, config.patience)
-        if install.write(path, text, 0o755):
-            _log.info("plugin installed", path=path, interpreter=self._interpreter)
-            runtime.remove_others(self._interpreter, directory)
-        if config.plugins:
-            wanted = (install.LOOPBACK, *config.chain)
-            for name in install.bring(Path(config.plugins), directory, wanted, self._trail.brings):
-                _log.info("plugin brought, which the host lacked", path=directory / name)
-
-    def _versions(self, executable: Path) -> list[str]:
-        """The versions that a plugin speaks; it is asked again only if the file has changed."""
-        changed = executable.stat().st_mtime_ns
-        known = self._spoken.get(executable)
-        if known is None or known[0] != changed:
-            known = self._spoken[executable] = changed, install.plugin_versions(executable)
-        return known[1]
-
-    def _write_configuration(self) -> bool:
-        """Write the network configuration, for the first time when the switch has flows."""
-        config = self._config
-        path = Path(config.cni_conf_dir) / config.cni_conf_name
-        if not path.exists() and not datapath.has_flows(Path(config.ovs_rundir), config.bridge):
-            reason = "the controller has not programmed the switch yet"
-            if reason != self._reason_unconfigured:
-                _log.warning("network configuration not written yet", reason=reason)
-            self._reason_unconfigured = reason
-            return False
-        chain = []
-        for kind in config.chain:
-            executable = Path(config.cni_bin_dir) / kind
-            if executable.exists():
-                spoken = self._versions(executable)
-                chain.append((kind, [v for v in VERSIONS if v in spoken]))
-        try:
-            value = install.configuration(config.network, chain)
-        except ValueError as error:
-            raise Waiting(f"no network configuration can be written: {error}") from None
-        if install.write(path, json.dumps(value, indent=2) + "\n", 0o644):
-            _log.info("network configuration written", path=path)
-        return True

@@ -220,6 +220,11 @@ def test_the_versions_that_all_plugins_of_the_list_speak():
     assert [p["type"] for p in older["plugins"]] == ["ovsnet", "portmap"]
 
 
+def test_a_chain_without_a_common_version_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"portmap: none"):
+        install.configuration("n", [("portmap", [])])
+
+
 def test_a_file_is_put_in_place_whole_and_only_if_it_differs(tmp_path: Path):
     path = tmp_path / "deep" / "file"
     assert install.write(path, "one", 0o755)
