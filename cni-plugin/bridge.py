@@ -175,7 +175,9 @@ def reconcile(desired: Bridge, present: Present | None) -> list[Operation]:
     wrong = {k: v for k, v in desired.other_config().items() if present.other_config.get(k) != v}
     if wrong:
         changed["other_config"] = ovs_map({**present.other_config, **wrong})
-    if _sorted(desired.controller_rows()) != _sorted(present.controllers):
+    # Without a controller Open vSwitch forgets all of a bridge's flows: while none is known, as
+    # may be when an agent has just started, those that were known stay.
+    if desired.controllers and _sorted(desired.controller_rows()) != _sorted(present.controllers):
         inserts, uuids = _controllers(desired)
         operations += inserts
         changed["controller"] = uuids

@@ -71,6 +71,10 @@ def test_only_what_differs_is_written(change: dict, tables: set[str]):
     assert {o["table"] for o in operations} == tables
 
 
+def test_while_no_controller_is_known_those_that_were_stay():
+    assert bridge.reconcile(replace(BRIDGE, controllers=()), as_wanted(BRIDGE)) == []
+
+
 def test_the_settings_of_others_stay():
     changed = replace(BRIDGE, node="node-2")
     (operation,) = bridge.reconcile(changed, as_wanted(BRIDGE))
