@@ -62,6 +62,7 @@ class Keeper:
         self._node = node
         self._housekeeping = housekeeping
         self._tables = tables
+        self._trail = trail
         self._provision = Provision(config, trail)
         self._filter = Installer()
         self._health = Health()

@@ -22,6 +22,10 @@ class NotReady(Exception):  # noqa: N818
     """The node cannot take pods yet; the text says what is waited for."""
 
 
+class Waiting(Exception):  # noqa: N818
+    """Setting the node up cannot go on; the text says what it waits for."""
+
+
 class Node:
     """The present state, written by the thread that keeps the node in shape, read by the verbs."""
 
