@@ -65,19 +65,47 @@ class SecureLab:
 
     def secure_agent(self, name: str, *, both: bool = False) -> None:
         """Start a node's agent so that it speaks TLS, with one controller or with both."""
-        directory = self.lab.layout.node(name).agent
-        file = directory / "agent.toml"
         ports = [(cluster.OPENFLOW_PORT, cluster.AGENTS_PORT)]
         if both:
             ports.append((SECOND_OPENFLOW, SECOND_AGENTS))
-        (directory / "token").write_text(self.token(f"{ACCOUNT}-{name}"))
         options: dict[str, Any] = {
             "controllers": [f"ssl:{self.control}:{openflow}" for openflow, _ in ports],
             "agents_urls": [self.url(agents) for _, agents in ports],
-            "token": str(directory / "token"),
         }
+        self._start_agent(name, options)
+
+    def discover(self, name: str) -> None:
+        """Have a node's agent find the controller by its Service, which says TLS by itself."""
+        service = {"metadata": {"name": "ovsnet-controller"}}
+        ports = [
+            {"name": "openflow", "port": cluster.OPENFLOW_PORT},
+            {"name": "agents", "port": cluster.AGENTS_PORT},
+        ]
+        self.lab.ensure(
+            f"{_ALL}/services", service | {"spec": {"clusterIP": "None", "ports": ports}}
+        )
+        metadata = {
+            "name": "ovsnet-controller-1",
+            "labels": {"kubernetes.io/service-name": "ovsnet-controller"},
+        }
+        found = {
+            "metadata": metadata,
+            "addressType": "IPv4",
+            "ports": ports,
+            "endpoints": [{"addresses": [str(self.control)]}],
+        }
+        path = f"/apis/discovery.k8s.io/v1/namespaces/{SYSTEM}/endpointslices"
+        self.lab.ensure(path, found)
+        self._start_agent(name, {"controller_service": f"{SYSTEM}/ovsnet-controller"})
+
+    def _start_agent(self, name: str, options: dict[str, Any]) -> None:
+        directory = self.lab.layout.node(name).agent
+        file = directory / "agent.toml"
+        (directory / "token").write_text(self.token(f"{ACCOUNT}-{name}"))
+        others = {"controllers", "agents_urls", "controller_service", "token"}
         lines = file.read_text().splitlines()
-        kept = [line for line in lines if line.split()[0] not in options]
+        kept = [line for line in lines if line.split()[0] not in others]
+        options |= {"token": str(directory / "token")}
         file.write_text("\n".join(kept) + "\n" + agent.toml(options))
         self.lab.kill(f"agent-{name}")
         self.lab.start(f"agent-{name}")

@@ -242,6 +242,18 @@ def test_controllers_that_find_no_authority_agree_on_a_new_one_and_all_nodes_fol
     secure.lab.kill(SECOND)
 
 
+def test_agents_that_find_the_controllers_by_their_service_speak_tls_unasked(secure, pods):
+    with nothing_lost(pods):
+        for name in secure.lab.nodes:
+            secure.files(name).node.unlink()
+            secure.discover(name)
+        secure.wait_until_secure()
+    for name in secure.lab.nodes:
+        assert secure.files(name).node.exists()
+        assert "ssl:" in secure.targets(name)
+        secure.secure_agent(name)
+
+
 def test_of_two_controllers_the_other_takes_over_and_lets_new_pods_in(secure, pods):
     lease = ("--lease", "ovsnet-system/ovsnet-controller")
     mark = secure.lab.log_size(CONTROLLER)

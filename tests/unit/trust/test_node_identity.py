@@ -179,12 +179,15 @@ def test_it_gets_a_certificate_and_speaks_with_it(port, tmp_path):
     node.identity.round()
     assert node.files.node.read_text() == before
     assert len(port.desk.asked) == 1
-    # A new one is used from the next request on.
-    context = node.identity.context()
+    # A new one is used from the next request on: for that there has to be a new connection.
+    context, sock = node.identity.context(), exchange._connection.sock
+    exchange.post("/settled", REPORT)
+    assert exchange._connection.sock is sock
     node.files.node.unlink()
     node.identity.round()
     assert node.identity.context() is not context
     exchange.post("/settled", REPORT)
+    assert exchange._connection.sock is not sock
     exchange.close()
 
 
