@@ -20,8 +20,9 @@ from tests.conformance.record import REPORTS, ROOT
 
 SYSTEM = "ovsnet-system"
 _README = ROOT / "README.md"
+_OPERATIONS = ROOT / "docs" / "operations.md"
 _SECTION = "## Install on your cluster"
-_COREDNS = Path(__file__).with_name("coredns.yaml")
+COREDNS = Path(__file__).with_name("coredns.yaml")
 _READY_SECONDS = 300.0
 
 
@@ -44,16 +45,16 @@ def image(report: Report) -> Path:
     return Path(done.stdout.split()[-1])
 
 
-def commands(readme: str) -> str:
-    """The commands in the README's section about installing.
+def commands(page: Path, section: str) -> str:
+    """The commands in a section of a page; its heading is given.
 
     Raises:
         InstallError: it has none.
     """
-    section = readme.partition(_SECTION)[2].partition("\n## ")[0]
-    blocks = re.findall(r"^```(?:sh|bash)?\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    text = page.read_text().partition(f"{section}\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```(?:sh|bash)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     if not blocks:
-        raise InstallError(f"README.md has no commands under {_SECTION!r}")
+        raise InstallError(f"{page.name} has no commands under {section!r}")
     return "".join(blocks)
 
 
@@ -69,7 +70,7 @@ def install(cluster: Cluster, report: Report) -> None:
         for _ in pool.map(lambda made: load(made, archive), cluster.machines):
             pass
     report("installing ovsnet as the README says")
-    follow(cluster, commands(_README.read_text()))
+    follow(cluster, commands(_README, _SECTION))
     wait_until(
         cluster,
         lambda: not not_ready(cluster),
@@ -77,10 +78,19 @@ def install(cluster: Cluster, report: Report) -> None:
         _READY_SECONDS,
         lambda: not_ready(cluster),
     )
-    cluster.kubectl("apply", "-f", str(_COREDNS))
+    cluster.kubectl("apply", "-f", str(COREDNS))
     cluster.kubectl(
         *("--namespace=kube-system", "rollout", "status", "deployment/coredns", "--timeout=180s")
     )
+
+
+def uninstall(cluster: Cluster) -> None:
+    """Do what the operations page says, with the files that it was installed from.
+
+    Raises:
+        InstallError: that does not work.
+    """
+    follow(cluster, "cp -r deploy my-cluster\n" + commands(_OPERATIONS, "## Uninstall"))
 
 
 def on_switch(cluster: Cluster, node: str, *command: str) -> str:
