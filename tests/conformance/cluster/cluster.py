@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import time
 import uuid
@@ -166,8 +165,8 @@ def _start(cluster: Cluster, report: Report) -> None:
 
 
 def stop_control_plane(cluster: Cluster) -> None:
-    """End the API server and all that works for it; what it has stored stays."""
-    process.end(process.known(cluster.layout, _CONTROL_PLANE), signal.SIGTERM)
+    """Kill the API server and all that works for it; what it has stored stays."""
+    process.end(process.known(cluster.layout, _CONTROL_PLANE))
 
 
 def start_control_plane(cluster: Cluster) -> None:
