@@ -14,7 +14,8 @@ from ovsnet.cni import install
 from ovsnet.cni.config import Config
 
 _log = logs.get("trail")
-_FILE = "trail.json"
+FILE = "trail.json"
+"""Its name in the agent's directory."""
 
 
 class Places(msgspec.Struct, frozen=True):
@@ -85,7 +86,7 @@ def read(state: Path) -> Trail:
         OSError, ValueError: it cannot be read.
     """
     try:
-        return msgspec.json.decode((state / _FILE).read_bytes(), type=Trail)
+        return msgspec.json.decode((state / FILE).read_bytes(), type=Trail)
     except FileNotFoundError:
         return Trail(Places.of(Config()))
 
@@ -99,7 +100,7 @@ class TrailKeeper:
         Raises:
             OSError: what there is cannot be read, or nothing can be written.
         """
-        self._path = state / _FILE
+        self._path = state / FILE
         try:
             known = read(state)
         except ValueError as error:

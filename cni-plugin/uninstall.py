@@ -57,11 +57,11 @@ class LeftError(Exception):
     """Something is left; the text says what, and why."""
 
 
-def uninstall(state: Path) -> list[str]:
+def uninstall(state: Path, checkpoint: Callable[[str], None] = no_checkpoint) -> list[str]:
     """Take everything away but Open vSwitch, if it is the network's own, and its database.
 
-    `state` is the agent's directory. Returns what could not be done, in words; nothing is lost by
-    then, and it can be tried again.
+    `state` is the agent's directory; `checkpoint` is told of each step that is done. Returns what
+    could not be done, in words; nothing is lost by then, and it can be tried again.
     """
     try:
         trail = trails.read(state)
@@ -71,13 +71,20 @@ def uninstall(state: Path) -> list[str]:
         return [f"the agent still runs and listens on {trail.places.socket}"]
     database = Database(Path(trail.places.ovsdb))
     in_switch: tuple[_Step, ...] = (
-        ("underlay's bridge", lambda: _release_underlay(database)),
+        ("underlay's bridge", lambda: _release_underlay(database, checkpoint)),
         ("switch", lambda: _empty(database, trail.places)),
     )
+    runs = Path(trail.places.ovsdb).exists()
+    if not runs:
+        _log.info(
+            "Open vSwitch does not run; what its database has stays", socket=trail.places.ovsdb
+        )
+    if not trail.boot:
+        _log.info("no agent has left word of kernel settings; they stay as they are", state=state)
     steps: tuple[_Step, ...] = (
         ("network configuration", lambda: _unlink(Path(trail.places.configuration))),
         ("plugins", lambda: _remove_plugins(trail)),
-        *(in_switch if Path(trail.places.ovsdb).exists() else ()),
+        *(in_switch if runs else ()),
         ("links", lambda: _remove_links(trail.places.bridge)),
         ("packet filter", _remove_tables),
         ("kernel settings", lambda: _restore_settings(trail)),
@@ -88,6 +95,7 @@ def uninstall(state: Path) -> list[str]:
             step()
         except _ERRORS as error:
             failed.append(f"{what}: {error}")
+        checkpoint(what)
     database.close()
     if not failed:
         _unlink(Path(trail.places.socket))
@@ -125,11 +133,11 @@ def _remove_plugins(trail: Trail) -> None:
     runtime.remove_others("", directory)
 
 
-def _release_underlay(database: Database) -> None:
+def _release_underlay(database: Database, checkpoint: Callable[[str], None]) -> None:
     """Let addresses and routes lead by the underlay device again, before the switch goes."""
     with Netlink() as netlink:
         for name in uplink.read(database).made():
-            bridging.release(netlink, database, name, no_checkpoint)
+            bridging.release(netlink, database, name, checkpoint)
 
 
 def _empty(database: Database, places: Places) -> None:
@@ -180,9 +188,11 @@ def _restore_settings(trail: Trail) -> None:
 
 
 def _remove_files(state: Path) -> None:
-    """The agent's directory, but for the database of an Open vSwitch that runs on it."""
+    """The agent's directory, but for the database of an Open vSwitch that runs on it. The trail is
+    the last, as without it nobody knows where to look.
+    """
     with contextlib.suppress(FileNotFoundError):
-        for path in state.iterdir():
+        for path in sorted(state.iterdir(), key=lambda path: path.name == trails.FILE):
             if path.name != _OWN_OPEN_VSWITCH:
                 _remove_tree(path)
         _remove_if_empty(state)

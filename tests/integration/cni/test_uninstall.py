@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +14,14 @@ from typing import Any
 import pytest
 from cni_node import CNI_PLUGINS, TestNode
 
+from ovsnet.cni.trail import FILE
 from ovsnet.sandbox.openvswitch import inside
 
 UNINSTALL = (sys.executable, "-m", "ovsnet.cni.uninstall", "--state-dir")
+STEPS = (
+    *("network configuration", "plugins", "underlay's bridge", "switch", "links", "packet filter"),
+    "kernel settings",
+)
 OTHERS = '{"name": "bridged", "type": "bridge"}\n'
 
 
@@ -70,9 +76,20 @@ def _seen(node: TestNode) -> dict[str, Any]:
     }
 
 
-def _uninstall(node: TestNode) -> subprocess.CompletedProcess[str]:
-    command = inside(node.netns, [*UNINSTALL, str(node.state.parent)])
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def _uninstall(node: TestNode, kill_at: str = "") -> subprocess.CompletedProcess[str]:
+    """Uninstall; `kill_at` names the step after which it dies by SIGKILL."""
+    program = (
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from ovsnet.cni import uninstall\n"
+        "def checkpoint(step):\n"
+        f"    if step == {kill_at!r}: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"uninstall.uninstall(Path({str(node.state.parent)!r}), checkpoint)\n"
+    )
+    command = [*UNINSTALL, str(node.state.parent)]
+    if kill_at:
+        command = [sys.executable, "-c", program]
+    return subprocess.run(inside(node.netns, command), capture_output=True, text=True, check=False)
 
 
 def test_uninstalling_leaves_the_node_as_it_was(bare: TestNode) -> None:
@@ -94,6 +111,36 @@ def test_uninstalling_leaves_the_node_as_it_was(bare: TestNode) -> None:
     assert not bare.state.parent.exists()
     again = _uninstall(bare)
     assert again.returncode == 0, again.stderr
+
+
+def test_it_may_be_interrupted_after_any_step_and_done_again(bare: TestNode) -> None:
+    """Each time it comes one step further, and has to do again what was done."""
+    before = _seen(bare)
+    bare.start_agent()
+    bare.wait(lambda: any(bare.conf_dir.glob("*.conflist")), "the network configuration")
+    with bare.pod() as pod:
+        bare.add(pod)
+        bare.stop_agent()
+        for step in STEPS:
+            assert _uninstall(bare, kill_at=step).returncode == -signal.SIGKILL, step
+            assert not any(bare.conf_dir.glob("*.conflist"))
+            assert bare.state.exists()
+        done = _uninstall(bare)
+        assert done.returncode == 0, done.stderr
+    assert _seen(bare) == before
+
+
+def test_without_word_of_them_settings_stay_and_it_says_so(bare: TestNode) -> None:
+    bare.start_agent()
+    bare.stop_agent()
+    state = bare.state.parent
+    known = json.loads((state / FILE).read_text())
+    places = {"places": known["places"]}
+    (state / FILE).write_text(json.dumps(places))
+    done = _uninstall(bare)
+    assert done.returncode == 0, done.stderr
+    assert "no agent has left word of kernel settings" in done.stderr
+    assert bare.run("sysctl", "-n", "net.ipv4.ip_forward") == "1\n"
 
 
 def test_nothing_is_touched_while_the_agent_runs(bare: TestNode) -> None:
