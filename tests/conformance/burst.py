@@ -1,6 +1,4 @@
-"""How long a burst of pods takes from being scheduled to being ready: here, and with Debian's bridge
-plugin on such a cluster.
-"""
+"""How long a burst of pods takes from scheduled to ready: here, and with Debian's bridge plugin."""
 
 from __future__ import annotations
 

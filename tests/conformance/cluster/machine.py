@@ -19,7 +19,8 @@ from ovsnet.sandbox import netns, process
 from ovsnet.sandbox.layout import Layout
 from ovsnet.sandbox.process import Record, Spec
 
-_BOOT_SECONDS = 20.0
+_BOOT_SECONDS = 60.0
+_EMPTY_SECONDS = 60.0
 _OWN = ("upper", "work", "root", "containerd", "kubelet", "boot")
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -201,12 +202,31 @@ def _mount(*command: str) -> None:
 
 
 def remove_cgroups(layout: Layout) -> None:
-    """Remove the control groups of all machines; their processes are gone."""
-    for controller in _controllers():
-        top = controller / layout.prefix
-        if top.exists():
-            for directory, _, _ in os.walk(top, topdown=False):
-                Path(directory).rmdir()
+    """Remove the control groups of all machines, whose processes were killed.
+
+    Raises:
+        OSError: one does not become empty.
+    """
+    deadline = time.monotonic() + _EMPTY_SECONDS
+    tops = [top for top in (each / layout.prefix for each in _controllers()) if top.exists()]
+    for top in tops:
+        for directory, _, _ in os.walk(top, topdown=False):
+            _remove_empty(Path(directory), deadline)
+
+
+def _remove_empty(directory: Path, deadline: float) -> None:
+    """A killed process leaves its group only when the kernel has dealt with all that it had."""
+    while True:
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
 
 
 def _controllers() -> list[Path]:
