@@ -20,7 +20,7 @@ FILE = "trail.json"
 
 class Places(msgspec.Struct, frozen=True):
     """Where the agent was told to put things, and where it finds Open vSwitch. All are paths, but
-    for the bridge's name.
+    for the bridges' names.
     """
 
     configuration: str
@@ -29,6 +29,7 @@ class Places(msgspec.Struct, frozen=True):
     ovsdb: str
     rundir: str
     bridge: str
+    underlay_bridge: str = ""
 
     @classmethod
     def of(cls, config: Config) -> Places:
@@ -40,6 +41,7 @@ class Places(msgspec.Struct, frozen=True):
             ovsdb=config.ovsdb,
             rundir=config.ovs_rundir,
             bridge=config.bridge,
+            underlay_bridge=config.underlay_bridge,
         )
 
 

@@ -70,10 +70,7 @@ def uninstall(state: Path, checkpoint: Callable[[str], None] = no_checkpoint) ->
     if answers(Path(trail.places.socket)):
         return [f"the agent still runs and listens on {trail.places.socket}"]
     database = Database(Path(trail.places.ovsdb))
-    in_switch: tuple[_Step, ...] = (
-        ("underlay's bridge", lambda: _release_underlay(database, checkpoint)),
-        ("switch", lambda: _empty(database, trail.places)),
-    )
+    in_switch: _Step = ("switch", lambda: _empty(database, trail.places))
     runs = Path(trail.places.ovsdb).exists()
     if not runs:
         _log.info(
@@ -84,7 +81,8 @@ def uninstall(state: Path, checkpoint: Callable[[str], None] = no_checkpoint) ->
     steps: tuple[_Step, ...] = (
         ("network configuration", lambda: _unlink(Path(trail.places.configuration))),
         ("plugins", lambda: _remove_plugins(trail)),
-        *(in_switch if runs else ()),
+        ("underlay's bridge", lambda: _release_underlay(database, trail.places, checkpoint)),
+        *((in_switch,) if runs else ()),
         ("links", lambda: _remove_links(trail.places.bridge)),
         ("packet filter", _remove_tables),
         ("kernel settings", lambda: _restore_settings(trail)),
@@ -133,10 +131,18 @@ def _remove_plugins(trail: Trail) -> None:
     runtime.remove_others("", directory)
 
 
-def _release_underlay(database: Database, checkpoint: Callable[[str], None]) -> None:
-    """Let addresses and routes lead by the underlay device again, before the switch goes."""
+def _release_underlay(
+    database: Database, places: Places, checkpoint: Callable[[str], None]
+) -> None:
+    """Let addresses and routes lead by the underlay device again, before the switch goes; also if
+    that does not run, for the node needs its own network whatever else is left.
+    """
+    try:
+        made = list(uplink.read(database).made())
+    except DatabaseUnreachable:
+        made = [name for name in (places.underlay_bridge,) if name]
     with Netlink() as netlink:
-        for name in uplink.read(database).made():
+        for name in made:
             bridging.release(netlink, database, name, checkpoint)
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -458,6 +459,22 @@ def test_a_release_without_open_vswitch(host: Host) -> None:
     released(host)
     assert host.routes() == before
     assert BRIDGE not in host.run("ip", "link")
+    assert host.reached_once()
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["beside a switch", "without a switch"])
+def test_uninstalling_gives_the_device_back(host: Host, runs: bool) -> None:
+    before = host.routes()
+    host.start_agent()
+    host.stop_agent()
+    if not runs:
+        host.ovs.stop()
+    command = [sys.executable, "-m", "ovsnet.cni.uninstall", "--state-dir", host.state.parent]
+    subprocess.run(inside(host.netns, command), capture_output=True, check=runs)
+    assert host.routes() == before
+    assert {BRIDGE, names.BRIDGE, names.GATEWAY_PORT}.isdisjoint(
+        link["ifname"] for link in json.loads(host.run("ip", "-j", "link"))
+    )
     assert host.reached_once()
 
 
