@@ -222,14 +222,17 @@ def remove_open_vswitch(state: Path, rundir: Path) -> None:
     Raises:
         LeftError: it does not end, or another runs there.
     """
-    if not (state / _OWN_OPEN_VSWITCH).is_dir():
+    own = state / _OWN_OPEN_VSWITCH
+    if not own.is_dir():
         return
-    if not _comes_true(lambda: not answers(rundir / "db.sock"), _OPEN_VSWITCH_SECONDS):
-        raise LeftError(f"Open vSwitch still runs and listens in {rundir}")
-    for pattern in _SOCKETS:
-        for path in rundir.glob(pattern):
-            _unlink(path)
-    _remove_if_empty(rundir)
+    # Where the host has its own, the directory is there too, without a database.
+    if (own / "conf.db").exists():
+        if not _comes_true(lambda: not answers(rundir / "db.sock"), _OPEN_VSWITCH_SECONDS):
+            raise LeftError(f"Open vSwitch still runs and listens in {rundir}")
+        for pattern in _SOCKETS:
+            for path in rundir.glob(pattern):
+                _unlink(path)
+        _remove_if_empty(rundir)
     _remove_tree(state)
     _log.info("everything of Open vSwitch is gone", state=state, rundir=rundir)
 
