@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import importlib.util
+import json
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -15,7 +16,10 @@ import click
 import pytest
 import yaml
 
+from ovsnet.cni import conf
 from ovsnet.cni import config as agent_options
+from ovsnet.cni.openvswitch import main as openvswitch_command
+from ovsnet.cni.uninstall import main as uninstall_command
 from ovsnet.controller.__main__ import main as controller_command
 
 ROOT = Path(__file__).parents[3]
@@ -323,3 +327,45 @@ def test_open_vswitch_is_where_the_agent_looks_for_it(objects: list[dict[str, An
     # Uninstalling knows the network's own by this.
     database = on_host("/etc/openvswitch/conf.db", host_paths(switch))
     assert database == f"{options['state_dir']}/openvswitch/conf.db"
+
+
+def test_the_agents_probe_executes_the_plugin_that_the_agent_installs(
+    objects: list[dict[str, Any]],
+) -> None:
+    (node,) = of(objects, "DaemonSet", "ovsnet-node")
+    options = agent_options.load(DEPLOY / "config" / "agent.toml")
+    shell = container(node)["readinessProbe"]["exec"]["command"][-1]
+    asked, _, called = shell.partition("|")
+    directory = options.cni_bin_dir
+    assert called.split()[-2:] == [f"CNI_PATH={directory}", f"{directory}/ovsnet"]
+    assert "CNI_COMMAND=STATUS" in called.split()
+    configuration = json.loads(asked.partition("'")[2].rpartition("'")[0])
+    assert configuration["name"] == options.network
+    assert configuration["type"] == conf.PLUGIN_TYPE
+    assert configuration["cniVersion"] in conf.VERSIONS
+
+
+def test_uninstalling_is_ready_when_it_says_so(uninstall: dict[str, Any]) -> None:
+    only = container(uninstall)
+    parsed = uninstall_command.make_context("uninstall", list(only["args"]))
+    assert only["readinessProbe"]["exec"]["command"] == ["test", "-e", str(parsed.params["stay"])]
+    options = agent_options.load(DEPLOY / "config" / "agent.toml")
+    assert str(parsed.params["state"]) == options.state_dir
+
+
+def test_uninstalling_has_time_to_wait_for_open_vswitch(
+    objects: list[dict[str, Any]], uninstall: dict[str, Any]
+) -> None:
+    (switch,) = of(objects, "DaemonSet", "ovsnet-openvswitch")
+    seconds = "terminationGracePeriodSeconds"
+    assert pod(uninstall)[seconds] > pod(switch)[seconds]
+
+
+def test_commands_take_the_arguments_that_they_are_started_with(
+    objects: list[dict[str, Any]],
+) -> None:
+    (switch,) = of(objects, "DaemonSet", "ovsnet-openvswitch")
+    openvswitch_command.make_context("openvswitch", list(container(switch)["args"]))
+    (controller,) = of(objects, "Deployment")
+    options = {option for p in controller_command.params for option in p.opts}
+    assert {argument.partition("=")[0] for argument in container(controller)["args"]} <= options
