@@ -263,9 +263,10 @@ class TestNode:
                 self.ovs.ofctl("del-flows", names.BRIDGE, f"in_port={number}")
         if address is None or not port or not self.let_in(port):
             return
-        for flow in answer_port(number, str(address), names.pod_mac(address), self.gateway4):
-            with contextlib.suppress(Exception):
-                self.ovs.ofctl("add-flow", names.BRIDGE, flow)
+        flows = answer_port(number, str(address), names.pod_mac(address), self.gateway4)
+        # In one go: where many pods start and end at once, every program that is started counts.
+        with contextlib.suppress(Exception):
+            self.ovs.ofctl("add-flows", names.BRIDGE, "-", stdin="\n".join(flows))
 
     def start_agent(self, *, kill_at: str = "", ready: bool = True) -> None:
         """Start the agent; `kill_at` names the checkpoint at which it dies by SIGKILL."""
