@@ -127,8 +127,10 @@ class Market:
             if name in there:
                 self.lab.api("PATCH", f"{at}/{name}", each, "merge")
             else:
-                self.lab.api("POST", at, _at_first(each))
-                self.lab.api("PATCH", f"{at}/{name}", each, "merge")
+                first = _at_first(each)
+                self.lab.api("POST", at, first)
+                if first != each:
+                    self.lab.api("PATCH", f"{at}/{name}", each, "merge")
             if "status" in each:
                 status = {"status": each["status"]}
                 self.lab.api("PATCH", f"{at}/{name}/status", status, "merge")
