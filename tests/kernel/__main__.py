@@ -88,7 +88,8 @@ def main() -> int:
             pool.shutdown(cancel_futures=True)
             return INTERRUPTED
     failed = [suite.name for suite, well in zip(suites, passed, strict=True) if not well]
-    click.echo(f"{len(suites) - len(failed)} passed, {len(failed)} failed: {', '.join(failed)}")
+    names = f": {', '.join(failed)}" if failed else ""
+    click.echo(f"{len(suites) - len(failed)} suites passed, {len(failed)} failed{names}")
     return 1 if failed else 0
 
 
