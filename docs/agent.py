@@ -29,10 +29,12 @@ FIELDS = {
     ),
     "dns": "Handed through to the result. Kubernetes does not use it.",
     "args": "Accepted and not used.",
-    "capabilities": "For the runtime: what it shall hand on in `runtimeConfig`; ovsnet takes `bandwidth`.",
-    "runtimeConfig": "Of its fields `bandwidth` is used: `ingressRate` and `egressRate` in bits per second limit"
-    " what goes into the pod and what comes out of it, `ingressBurst` and `egressBurst` in bits are"
-    " what may pass at once, at most a tenth of a second's worth. Others are not looked at.",
+    "capabilities": "For the runtime: what it shall hand on in `runtimeConfig`; ovsnet takes"
+    " `bandwidth`.",
+    "runtimeConfig": "Of its fields `bandwidth` is used: `ingressRate` and `egressRate` in bits per"
+    " second limit what goes into the pod and what comes out of it, `ingressBurst` and"
+    " `egressBurst` in bits are what may pass at once, at most a tenth of a second's worth. Others are"
+    " not looked at.",
     "prevResult": "At CHECK, what ADD returned; compared with what there is. At ADD an error.",
     "disableCheck": "For the runtime: it does not call CHECK.",
     "disableGC": "For the runtime: it does not call GC.",
@@ -89,18 +91,19 @@ Some of these belong together with settings elsewhere:
   the gateway's port, and the ports HEALTHY and UNHEALTHY of the gateway's address. Nobody else on
   the node should use them.
 - `agents_urls` are where the agent reports which flows are in effect and is asked for its node's
-  live connections. A controller believes it only with its node's certificate, or over plain HTTP if it
-  speaks from one of the node's own addresses. With none, `ovsnet status` shows nothing of this node as settled.
-- With `ssl:` among `controllers`, `https:` among `agents_urls`, or `controller_service` without `plain`,
-  the agent gets a certificate for its node and has Open vSwitch use it; `authority` and `token` matter
-  only then. `tcp:` and `http:` are plain text. See [security.md](security.md).
+  live connections. A controller believes it only with its node's certificate, or over plain HTTP
+  if it speaks from one of the node's own addresses. With none, `ovsnet status` shows nothing of
+  this node as settled.
+- With `ssl:` among `controllers`, `https:` among `agents_urls`, or `controller_service` without
+  `plain`, the agent gets a certificate for its node and has Open vSwitch use it; `authority` and
+  `token` matter only then. `tcp:` and `http:` are plain text. See [security.md](security.md).
 - With `controller_service` the agent follows that Service's EndpointSlices and keeps the switch's
   controllers, and those that it reports to, the same as its endpoints, ready or not. The Service's
-  ports must be named `openflow` and `agents`. The last list is kept in `state_dir`, for an agent that
-  starts while the API server is away; an empty one changes nothing. See
+  ports must be named `openflow` and `agents`. The last list is kept in `state_dir`, for an agent
+  that starts while the API server is away; an empty one changes nothing. See
   [leadership.md](leadership.md).
-- `apiserver` is for clusters without kube-proxy: nothing serves the API server's own service address
-  on a node before ovsnet does.
+- `apiserver` is for clusters without kube-proxy: nothing serves the API server's own service
+  address on a node before ovsnet does.
 - When flows are in effect the agent sees from what ovs-vswitchd's threads do (`/proc/PID/task`). It
   needs to be in the same PID namespace for that, and to have CAP_SYS_PTRACE. Without it reports are
   right all the same, but come up to 1 s later; with the kernel's datapath always up to 0.5 s later.
@@ -113,34 +116,40 @@ Some of these belong together with settings elsewhere:
 
 ## The underlay's bridge
 
-With the userspace datapath Open vSwitch sends the overlay's packets itself, and only by a bridge whose
-own port has the underlay's address. `underlay_bridge = "br-phy"` has the agent make that bridge, with
-the underlay device (`underlay`, or that of the default route) as its port and the device's MAC.
-The bridge's port gets the device's addresses and permanent neighbours, and the routes by the device lead
-by the bridge. Connections of the node stay; a route is put in the place of another in one step.
+With the userspace datapath Open vSwitch sends the overlay's packets itself, and only by a bridge
+whose own port has the underlay's address. `underlay_bridge = "br-phy"` has the agent make that
+bridge, with the underlay device (`underlay`, or that of the default route) as its port and the
+device's MAC. The bridge's port gets the device's addresses and permanent neighbours, and the routes
+by the device lead by the bridge. Connections of the node stay; a route is put in the place of
+another in one step.
 
-The device **stands by** all the same: it keeps its addresses, and its routes are still there, those of
-the main table in table 28535, which a rule (32768) looks up after all others, those of other
+The device **stands by** all the same: it keeps its addresses, and its routes are still there, those
+of the main table in table 28535, which a rule (32768) looks up after all others, those of other
 tables in the same table with a metric that is 268435456 higher.
 
-| what happens | what the node does |
-|---|---|
-| ovs-vswitchd ends, is updated, or never comes back | the kernel itself goes by the device at once; pods of other nodes are not reached, everything else is. With an agent there, packets for the node come in as soon; without one within the time that the packet filter's entry still has, 15 s, or three times `housekeeping` if that is more |
-| ovs-vswitchd returns | the agent lets everything lead by the bridge again |
-| the agent is killed at any step | the node is reached as before; the next agent goes on |
-| the host is rebooted | the device has what the host's own configuration gives it; the agent does as at first |
-| the device gets or loses an address or a route | the bridge follows with the next look (`housekeeping`) |
-| the kernel's datapath is there (`datapath = "auto"`), or the option is emptied | the agent takes the bridge away again |
+- ovs-vswitchd ends, is updated, or never comes back: the kernel itself goes by the device at once;
+  pods of other nodes are not reached, everything else is. With an agent there, packets for the
+  node come in as soon; without one within the time that the packet filter's entry still has, 15 s,
+  or three times `housekeeping` if that is more
+- ovs-vswitchd returns: the agent lets everything lead by the bridge again
+- the agent is killed at any step: the node is reached as before; the next agent goes on
+- the host is rebooted: the device has what the host's own configuration gives it; the agent does
+  as at first
+- the device gets or loses an address or a route: the bridge follows with the next look
+  (`housekeeping`)
+- the kernel's datapath is there (`datapath = "auto"`), or the option is emptied: the agent takes
+  the bridge away again
 
-- Change addresses and routes at the device, not at the bridge. A route that is to go must go from both.
+- Change addresses and routes at the device, not at the bridge. A route that is to go must go from
+  both.
 - Routes with several next hops stay at the device.
 - While the bridge works, the node's own stack must not take in what arrives at the device a second
   time: the table `inet ovsnet-underlay` drops it. Its entry runs out if nobody renews it.
-- A packet that the device has put together out of several is lost in Open vSwitch, so the agent turns
-  generic and large receive offload off. If the device is a veth, its other end must complete
+- A packet that the device has put together out of several is lost in Open vSwitch, so the agent
+  turns generic and large receive offload off. If the device is a veth, its other end must complete
   checksums (`ethtool -K DEVICE tx off`); no real network device needs that.
-- A bridge of that name that the agent has not made, or a device that is a port of another bridge, is left
-  alone: the agent says so and waits. If you have such a bridge yourself, give its port the
+- A bridge of that name that the agent has not made, or a device that is a port of another bridge,
+  is left alone: the agent says so and waits. If you have such a bridge yourself, give its port the
   address, name it in `underlay`, and leave `underlay_bridge` empty.
 
 ## The network configuration
