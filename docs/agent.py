@@ -33,8 +33,8 @@ FIELDS = {
     " `bandwidth`.",
     "runtimeConfig": "Of its fields `bandwidth` is used: `ingressRate` and `egressRate` in bits per"
     " second limit what goes into the pod and what comes out of it, `ingressBurst` and"
-    " `egressBurst` in bits are what may pass at once, at most a tenth of a second's worth. Others are"
-    " not looked at.",
+    " `egressBurst` in bits are what may pass at once, at most a tenth of a second's worth. Others"
+    " are not looked at.",
     "prevResult": "At CHECK, what ADD returned; compared with what there is. At ADD an error.",
     "disableCheck": "For the runtime: it does not call CHECK.",
     "disableGC": "For the runtime: it does not call GC.",
