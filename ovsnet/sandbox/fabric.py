@@ -116,3 +116,12 @@ def plug_in(layout: Layout, name: str) -> None:
         FabricError: it is there already, or the namespace is not.
     """
     ip_batch(layout.netns(FABRIC), plan.fabric_port(name, layout.prefix))
+
+
+def unplug(layout: Layout, name: str) -> None:
+    """Take the link to a host away, as if its cable were pulled.
+
+    Raises:
+        FabricError: there is none.
+    """
+    ip_batch(layout.netns(FABRIC), [f"link delete {plan.fabric_port_name(name)}"])

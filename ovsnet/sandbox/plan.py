@@ -97,8 +97,13 @@ def _veth(port: str, netns: str) -> list[str]:
 
 def fabric_port(name: str, prefix: str) -> list[str]:
     """Lines for `ip -batch` in the fabric's namespace: the veth to one host's namespace."""
-    port = f"ovsnet-{name}"
+    port = fabric_port_name(name)
     return [*_veth(port, f"{prefix}-{name}"), f"link set {port} master {_FABRIC_BRIDGE} up"]
+
+
+def fabric_port_name(name: str) -> str:
+    """The fabric's end of the link to a host."""
+    return f"ovsnet-{name}"
 
 
 def fabric_links(hosts: Plan, prefix: str) -> list[str]:

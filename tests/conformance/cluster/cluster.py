@@ -234,12 +234,18 @@ def _start_kubelet(cluster: Cluster, host: plan.Host, name: str) -> None:
 def power_cycle(cluster: Cluster, name: str) -> None:
     """Turn a machine off and on: of what it was, only its disk is left."""
     host = next(each for each in cluster.hosts.nodes if each.name == name)
-    machine.halt(cluster.machine(name))
+    _switch_off(cluster, name)
     fabric.make_namespace(cluster.layout, name, forwards=True)
     fabric.plug_in(cluster.layout, name)
     _switch_on(cluster, host)
     _start_containerd(cluster, cluster.machine(name))
     _start_kubelet(cluster, host, name)
+
+
+def _switch_off(cluster: Cluster, name: str) -> None:
+    machine.halt(cluster.machine(name))
+    # Its end of the link goes with its last process, which takes a while.
+    fabric.unplug(cluster.layout, name)
 
 
 def add(cluster: Cluster) -> Cluster:
@@ -256,7 +262,7 @@ def add(cluster: Cluster) -> Cluster:
 
 def remove(cluster: Cluster, name: str) -> None:
     """Take a machine away for good, and its node out of the cluster."""
-    machine.halt(cluster.machine(name))
+    _switch_off(cluster, name)
     for program in ("machine", "containerd", "kubelet"):
         process.forget(cluster.layout, f"{program}-{name}")
     cluster.kubectl("delete", "node", name)
