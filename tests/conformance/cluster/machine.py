@@ -154,6 +154,23 @@ def start(machine: Machine, name: str, command: Sequence[str]) -> Record:
     return process.start(machine.layout, spec, {"PATH": os.environ["PATH"], "HOME": "/root"})
 
 
+def kill(machine: Machine, name: str) -> None:
+    """Kill a program that was started by `start`, and wait until it has ended.
+
+    The process that is in the list has only entered the machine's namespaces, and waits for it.
+
+    Raises:
+        MachineError: it does not run, or does not end.
+    """
+    record = process.known(machine.layout, f"{name}-{machine.name}")
+    run(machine, "pkill", "-KILL", "--exact", name)
+    deadline = time.monotonic() + _BOOT_SECONDS
+    while process.alive(record):
+        if time.monotonic() > deadline:
+            raise MachineError(f"{machine.name}: {name} does not end")
+        time.sleep(0.05)
+
+
 def run(machine: Machine, *command: str, seconds: float = 120.0) -> str:
     """What a command on the machine prints.
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 
-from ovsnet.sandbox import process
 from tests.conformance.cluster import cluster as clusters
-from tests.conformance.cluster import network
+from tests.conformance.cluster import machine, network
 from tests.conformance.cluster.cluster import Cluster, wait_until
 from tests.conformance.cluster.network import not_ready
 from tests.conformance.cluster.traffic import pinging
@@ -85,7 +84,7 @@ def test_a_node_that_is_removed_and_one_of_another_name_in_its_place(bench: Benc
     bench.apply(pod("caller", "node1"))
     bench.ready("caller")
     host = next(each for each in cluster.hosts.nodes if each.name == "node3")
-    process.end(process.known(cluster.layout, "kubelet-node3"))
+    machine.kill(cluster.machine("node3"), "kubelet")
     cluster.kubectl("delete", "node", "node3")
     try:
         clusters.register(cluster, host, "renamed")
@@ -101,7 +100,7 @@ def test_a_node_that_is_removed_and_one_of_another_name_in_its_place(bench: Benc
             bench.until("caller", address)
     finally:
         bench.kubectl("delete", "pod", "guest", "--ignore-not-found", "--timeout=60s")
-        process.end(process.known(cluster.layout, "kubelet-node3"))
+        machine.kill(cluster.machine("node3"), "kubelet")
         cluster.kubectl("delete", "node", "renamed", "--ignore-not-found")
         clusters.register(cluster, host, "node3")
         ready_again(cluster)

@@ -57,8 +57,8 @@ def test_nothing_is_lost_while_kubelet_and_containerd_are_started_anew(pair: Ben
     cluster = pair.cluster
     with pinging(pair, *ways(pair)) as streams:
         # Not the caller's: kubectl exec goes through these.
-        for name in ("containerd-node2", "kubelet-node2"):
-            assert process.end(process.known(cluster.layout, name))
+        for name in ("containerd", "kubelet"):
+            machine.kill(cluster.machine("node2"), name)
         for name in ("containerd-node2", "kubelet-node2"):
             process.restart(cluster.layout, name)
         time.sleep(AFTER)
