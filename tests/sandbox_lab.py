@@ -56,6 +56,7 @@ from ovsnet.sandbox.state import API_SERVER
 from ovsnet.sandbox.wishes import Wishes
 
 _WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_MANY_SECONDS = 200.0
 NAMESPACE = "lab"
 ACCOUNTS = tuple(
     f"system:serviceaccount:{identities.NAMESPACE}:{name}"
@@ -176,26 +177,32 @@ class Lab:
         url = urlsplit(self.state.apiserver.url)
         host, port = url.hostname or "", url.port
         if not self.real:
-            return HTTPConnection(host, port, timeout=60)
+            return HTTPConnection(host, port, timeout=_MANY_SECONDS)
         tls = access.of_file(self.layout.kubeconfig).tls
-        return HTTPSConnection(host, port, timeout=60, context=tls)
+        return HTTPSConnection(host, port, timeout=_MANY_SECONDS, context=tls)
 
     @property
     def real(self) -> bool:
         """Whether the API server is Kubernetes' own."""
         return self.layout.control_plane.exists()
 
-    def refusals(self) -> list[str]:
-        """What controller and agents were not allowed to do by a real API server."""
+    def refusals(self) -> set[tuple[str, ...]]:
+        """What controller and agents were never allowed to do by a real API server.
+
+        One that has just been started may refuse for a moment what it allows at other times.
+        """
         if not self.layout.audit_log.exists():
-            return []
-        lines = self.layout.audit_log.read_text().splitlines()
-        return [
-            f"{event['user']['username']}: {event['verb']} {event['requestURI']}"
-            for event in map(json.loads, lines)
-            if event.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
-            and event["user"]["username"] in ACCOUNTS
-        ]
+            return set()
+        decided: dict[str, set[tuple[str, ...]]] = {"allow": set(), "forbid": set()}
+        for event in map(json.loads, self.layout.audit_log.read_text().splitlines()):
+            decision = event.get("annotations", {}).get("authorization.k8s.io/decision", "")
+            if event["user"]["username"] in ACCOUNTS and decision in decided:
+                asked = event.get("objectRef", {"resource": event["requestURI"]})
+                # Every Event has a name of its own.
+                name = "" if asked["resource"] == "events" else asked.get("name", "")
+                place = (asked.get("namespace", ""), asked["resource"], name)
+                decided[decision].add((event["user"]["username"], event["verb"], *place))
+        return decided["forbid"] - decided["allow"]
 
     def needs_embedded(self, why: str) -> None:
         """Skip the test where the API server is not the one that does what it needs."""

@@ -32,7 +32,8 @@ def sandbox(
     try:
         lab.up(nodes)
         yield lab
-        assert lab.refusals() == []
+        refused = lab.refusals()
+        assert not refused, refused
     finally:
         lab.down()
 
