@@ -199,12 +199,11 @@ def disagreement(
     the outcome undefined, or lead the packet through the tracker for ever, and the trace with it.
     """
     trace = switch.trace(packet, Foreseen(states))
-    if trace.rivals or len(trace.passes) == MAX_PASSES:
+    if trace.rivals or _endless(trace.passes):
         return None
     text = real.trace(flow_words(packet), [_state_words(state) for state in states])
     for number, (section, one) in enumerate(zip(read_trace(text), trace.passes, strict=False)):
-        failed = any(loss.reason.startswith("it recursed") for loss in one.losses)
-        failed = failed or any(loss.reason.startswith("it was looked") for loss in one.losses)
+        failed = _failed(one)
         ours = [(int(s.table), s.flow.cookie if s.flow else None) for s in one.steps]
         theirs = [(found.table, found.cookie) for found in section.lookups]
         after = {f: v for f, v in one.after.fields.items() if f not in UNSEEN and one.after.has(f)}
@@ -223,6 +222,26 @@ def disagreement(
     if len(read_trace(text)) != len(trace.passes):
         return f"{len(trace.passes)} passes\n{text}"
     return None
+
+
+def _failed(one: Pass) -> bool:
+    """Whether Open vSwitch gives up translating: flows that lead back to each other too often."""
+    return any(loss.reason.startswith(("it recursed", "it was looked")) for loss in one.losses)
+
+
+def _endless(passes: Sequence[Pass]) -> bool:
+    """Whether the trace has no end that could be waited for.
+
+    The packet goes through the tracker again and again; or a pass fails in which it was sent there
+    more than once: the trace follows each of these, and each fails in the same way.
+    """
+    if len(passes) == MAX_PASSES:
+        return True
+    return any(
+        sum(isinstance(a, Ct) for step in one.steps if step.flow for a in step.flow.actions) > 1
+        for one in passes
+        if _failed(one)
+    )
 
 
 def _sent(one: Pass) -> list[Sent]:
