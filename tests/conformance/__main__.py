@@ -122,9 +122,10 @@ def _cluster() -> Iterator[Cluster]:
         made = clusters.up(_say)
         network.install(made, _say)
         yield made
-    except BaseException:
-        with contextlib.suppress(OSError):
-            _say(f"logs are in {network.keep_logs(clusters.INSTANCE)}")
+    except BaseException as error:
+        if not (isinstance(error, SystemExit) and error.code == 0):
+            with contextlib.suppress(OSError):
+                _say(f"logs are in {network.keep_logs(clusters.INSTANCE)}")
         raise
     finally:
         clusters.down()

@@ -78,6 +78,8 @@ def install(cluster: Cluster, report: Report) -> None:
         _READY_SECONDS,
         lambda: not_ready(cluster),
     )
+    for what in ("daemonset/ovsnet-node", "deployment/ovsnet-controller"):
+        cluster.kubectl("--namespace", SYSTEM, "rollout", "status", what, "--timeout=180s")
     cluster.kubectl("apply", "-f", str(COREDNS))
     cluster.kubectl(
         *("--namespace=kube-system", "rollout", "status", "deployment/coredns", "--timeout=180s")
