@@ -86,12 +86,13 @@ def read(suite: Suite, report: Path) -> list[Result]:
     """The results in a report (the XML form that JUnit made usual) of the tests that were meant."""
     found = []
     for case in ElementTree.parse(report).iter("testcase"):
-        name = case.get("name", "").removeprefix("[It] ")
+        # Beside tests the report has what was done before and after them, once for each process.
+        kind, _, name = case.get("name", "").partition(" ")
         skipped, failed = case.find("skipped"), case.find("failure")
         failed = case.find("error") if failed is None else failed
         # A test that was not selected is in the report as skipped, without a reason.
         reason = "" if skipped is None else skipped.get("message", "").removeprefix("skipped - ")
-        if name.startswith("[") is False or (skipped is not None and reason in {"", "skipped"}):
+        if kind != "[It]" or (skipped is not None and reason in {"", "skipped"}):
             continue
         state = "failed" if failed is not None else "skipped" if skipped is not None else "passed"
         reason = reason if failed is None else failed.get("message", "")
