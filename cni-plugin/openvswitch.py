@@ -161,6 +161,14 @@ def stand_by(
     return True
 
 
+def told_to_end() -> threading.Event:
+    """An event that SIGTERM and SIGINT set from now on. For the main thread."""
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.set())
+    return ending
+
+
 @click.command()
 @click.option(
     "--rundir",
@@ -184,9 +192,7 @@ def stand_by(
 def main(rundir: Path, database: Path, host_database: Path | None) -> None:
     """Run Open vSwitch, unless the host has its own."""
     logs.configure(sys.stderr)
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = told_to_end()
     gone = stand_by(
         lambda: host_database is not None and host_database.exists(),
         lambda: answers(rundir / "db.sock"),

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import signal
-import socket
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +35,7 @@ from ovsnet.cni import trail as trails
 from ovsnet.cni.edges import no_checkpoint
 from ovsnet.cni.netlink import Netlink, NetlinkError
 from ovsnet.cni.nft import PacketFilterError
+from ovsnet.cni.openvswitch import answers, told_to_end
 from ovsnet.cni.ovsdb import Database, DatabaseUnreachable, TransactionError
 from ovsnet.cni.trail import Places, Trail
 
@@ -111,12 +109,6 @@ _ERRORS = (
     DatabaseUnreachable,
     TransactionError,
 )
-
-
-def answers(path: Path) -> bool:
-    """Whether anybody listens on this socket."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(path)) == 0
 
 
 def _unlink(path: Path) -> None:
@@ -237,13 +229,6 @@ def remove_open_vswitch(state: Path, rundir: Path) -> None:
     _log.info("everything of Open vSwitch is gone", state=state, rundir=rundir)
 
 
-def _told_to_end() -> threading.Event:
-    ending = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ending.set())
-    return ending
-
-
 @click.command()
 @click.option(
     "--state-dir",
@@ -266,7 +251,7 @@ def main(state: Path, stay: Path | None) -> None:
         rundir = Path(trails.read(state).places.rundir)
     except (OSError, ValueError) as error:
         raise click.ClickException(f"{state}: {error}") from None
-    ending = _told_to_end()
+    ending = told_to_end()
     failed = uninstall(state)
     while failed and stay is not None and not ending.wait(_AGAIN):
         _log.warning("something is left", what=failed)

@@ -23,11 +23,9 @@ from tests.conformance.cluster import machine, network
 from tests.conformance.cluster.cluster import Cluster
 from tests.conformance.cluster.machine import MachineError
 from tests.conformance.cnitool.node import INSTANCE as CNITOOL
-from tests.conformance.programs import MissingError
+from tests.conformance.programs import CANNOT_RUN, MissingError
 from tests.conformance.suites import SUITES, Suite
 
-CANNOT_RUN = 77
-"""Exit status by which test programs say that they were skipped (automake's convention)."""
 INTERRUPTED = 130
 FAILED = 1
 _HERE = Path(__file__).parent
@@ -214,8 +212,7 @@ def _upstream(cluster: Cluster, chosen: Sequence[Suite]) -> int:
 
 
 @main.command(name="all")
-@click.pass_context
-def everything(context: click.Context) -> None:
+def everything() -> None:
     """Everything, one after the other, on one cluster."""
     with _alone():
         programs.cnitool()
@@ -227,7 +224,8 @@ def everything(context: click.Context) -> None:
             worst.append(_pytest("quick", ["--timeout=300"]))
             worst.append(_upstream(cluster, SUITES))
             worst.append(_pytest("life", ["--timeout=900"]))
-        context.exit(max(worst))
+            # Within, so that the logs are kept if something has failed.
+            sys.exit(max(worst))
 
 
 @main.command(name="burst")

@@ -15,7 +15,7 @@ from tests.conformance.cluster import machine
 from tests.conformance.cluster.cluster import Cluster, wait_until
 from tests.conformance.cluster.network import not_ready
 from tests.conformance.cluster.stock import AGNHOST
-from tests.conformance.cluster.workload import Bench
+from tests.conformance.cluster.workload import Bench, deployment
 
 PODS = 300
 DEBIAN_PLUGINS = Path("/usr/lib/cni")
@@ -63,21 +63,9 @@ def measure(cluster: Cluster, pods: int = PODS) -> Burst:
             "imagePullPolicy": "IfNotPresent",
             "args": ["pause"],
         }
-        deployment = {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": "burst"},
-            "spec": {
-                "replicas": pods,
-                "selector": {"matchLabels": {"app": "burst"}},
-                "template": {
-                    "metadata": {"labels": {"app": "burst"}},
-                    "spec": {"containers": [container], "terminationGracePeriodSeconds": 1},
-                },
-            },
-        }
+        spec = {"containers": [container], "terminationGracePeriodSeconds": 1}
         began = time.monotonic()
-        bench.apply(deployment)
+        bench.apply(deployment("burst", pods, spec))
         bench.kubectl("rollout", "status", "deployment/burst", "--timeout=900s")
         altogether = time.monotonic() - began
         found = json.loads(bench.kubectl("get", "pods", "-l", "app=burst", "--output=json"))

@@ -15,10 +15,7 @@ from pathlib import Path
 
 import click
 
-from tests.conformance.programs import MissingError, cache, cached, kubernetes
-
-CANNOT_RUN = 77
-"""Exit status by which test programs say that they were skipped (automake's convention)."""
+from tests.conformance.programs import CANNOT_RUN, MissingError, cache, cached, kubernetes
 
 _TESTS = Path(__file__).parents[1] / "integration"
 SUITES = (

@@ -39,6 +39,10 @@ _TLS = (
 )
 
 
+CANNOT_RUN = 77
+"""Exit status by which test programs say that they were skipped (automake's convention)."""
+
+
 class MissingError(Exception):
     """Something that is needed is not there. The text says what."""
 

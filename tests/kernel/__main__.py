@@ -11,13 +11,11 @@ from pathlib import Path
 
 import click
 
-from tests.conformance.programs import MissingError
+from tests.conformance.programs import CANNOT_RUN, MissingError
 from tests.kernel.image import Image, image
 from tests.kernel.machine import Limits, MachineError, run
 from tests.kernel.suites import SUITES, Suite
 
-CANNOT_RUN = 77
-"""Exit status by which test programs say that they were skipped (automake's convention)."""
 INTERRUPTED = 130
 _ROOT = Path(__file__).parents[2]
 _LOGS = _ROOT / "build" / "kernel"

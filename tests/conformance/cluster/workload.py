@@ -127,6 +127,20 @@ def pod(
     }
 
 
+def deployment(name: str, replicas: int, spec: Json) -> Json:
+    """So many pods of one spec, labelled `app` with the name."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": spec},
+        },
+    }
+
+
 def service(name: str, selector: Mapping[str, str], **spec: Any) -> Json:
     """A Service of such pods, with both address families where the cluster has them."""
     return {

@@ -9,7 +9,7 @@ from tests.conformance.cluster import machine, network
 from tests.conformance.cluster.cluster import Cluster, wait_until
 from tests.conformance.cluster.network import not_ready
 from tests.conformance.cluster.traffic import pinging
-from tests.conformance.cluster.workload import Bench, pod
+from tests.conformance.cluster.workload import Bench, deployment, pod
 
 BACK_SECONDS = 240.0
 
@@ -26,20 +26,7 @@ def ready_again(cluster: Cluster) -> None:
 
 def test_a_node_that_is_drained_and_comes_back(bench: Bench) -> None:
     cluster = bench.cluster
-    deployment = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "moved"},
-        "spec": {
-            "replicas": 3,
-            "selector": {"matchLabels": {"app": "moved"}},
-            "template": {
-                "metadata": {"labels": {"app": "moved"}},
-                "spec": pod("moved")["spec"],
-            },
-        },
-    }
-    bench.apply(pod("caller", "node1"), deployment)
+    bench.apply(pod("caller", "node1"), deployment("moved", 3, pod("moved")["spec"]))
     bench.ready("caller")
     bench.kubectl("rollout", "status", "deployment/moved", "--timeout=180s")
     try:

@@ -7,7 +7,7 @@ import re
 import subprocess
 
 from tests.conformance.cluster.cluster import Cluster, wait_until
-from tests.conformance.cluster.workload import PORT, Bench, bracketed, pod
+from tests.conformance.cluster.workload import PORT, Bench, bracketed, deployment, pod
 
 MOST = 110
 """Pods of a node, as kubelet is configured here and by default."""
@@ -120,18 +120,8 @@ def test_as_many_pods_as_a_node_takes(bench: Bench) -> None:
         )
     )["items"]
     count = MOST - len(taken)
-    template = pod("many", "node2", container={"readinessProbe": None})
-    deployment = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "many"},
-        "spec": {
-            "replicas": count,
-            "selector": {"matchLabels": {"app": "many"}},
-            "template": {"metadata": {"labels": {"app": "many"}}, "spec": template["spec"]},
-        },
-    }
-    bench.apply(pod("caller", "node1"), deployment)
+    spec = pod("many", "node2", container={"readinessProbe": None})["spec"]
+    bench.apply(pod("caller", "node1"), deployment("many", count, spec))
     bench.kubectl("rollout", "status", "deployment/many", "--timeout=600s")
     bench.ready("caller")
     pods = json.loads(bench.kubectl("get", "pods", "-l", "app=many", "--output=json"))["items"]
