@@ -36,6 +36,7 @@ DNS = "10.96.0.10"
 _API_PORT = 6443
 _READY_SECONDS = 180.0
 _CONTROL_PLANE = "controlplane"
+_PROGRAMS = ("containerd", "kubelet")
 
 Report = Callable[[str], None]
 
@@ -60,6 +61,10 @@ class Cluster(msgspec.Struct, frozen=True):
     def machine(self, name: str) -> Machine:
         """The machine of a node."""
         return Machine(self.layout, name)
+
+    def host(self, name: str) -> plan.Host:
+        """A node's place in the network between the machines."""
+        return next(host for host in self.hosts.nodes if host.name == name)
 
     @property
     def control(self) -> Path:
@@ -233,17 +238,30 @@ def _start_kubelet(cluster: Cluster, host: plan.Host, name: str) -> None:
 
 def power_cycle(cluster: Cluster, name: str) -> None:
     """Turn a machine off and on: of what it was, only its disk is left."""
-    host = next(each for each in cluster.hosts.nodes if each.name == name)
     _switch_off(cluster, name)
     fabric.make_namespace(cluster.layout, name, forwards=True)
     fabric.plug_in(cluster.layout, name)
-    _switch_on(cluster, host)
+    _switch_on(cluster, cluster.host(name))
+    _start_programs(cluster, name)
+
+
+def restart_programs(cluster: Cluster, name: str) -> None:
+    """Kill a node's containerd and kubelet, and start them again."""
+    for program in _PROGRAMS:
+        machine.kill(cluster.machine(name), program)
+    _start_programs(cluster, name)
+
+
+def _start_programs(cluster: Cluster, name: str) -> None:
     _start_containerd(cluster, cluster.machine(name))
-    _start_kubelet(cluster, host, name)
+    # After the other: kubelet gives up where it finds no runtime.
+    _start_kubelet(cluster, cluster.host(name), name)
 
 
 def _switch_off(cluster: Cluster, name: str) -> None:
     machine.halt(cluster.machine(name))
+    for program in ("machine", *_PROGRAMS):
+        process.forget(cluster.layout, f"{program}-{name}")
     # Its end of the link goes with its last process, which takes a while.
     fabric.unplug(cluster.layout, name)
 
@@ -263,8 +281,6 @@ def add(cluster: Cluster) -> Cluster:
 def remove(cluster: Cluster, name: str) -> None:
     """Take a machine away for good, and its node out of the cluster."""
     _switch_off(cluster, name)
-    for program in ("machine", "containerd", "kubelet"):
-        process.forget(cluster.layout, f"{program}-{name}")
     cluster.kubectl("delete", "node", name)
 
 

@@ -155,7 +155,7 @@ def start(machine: Machine, name: str, command: Sequence[str]) -> Record:
 
 
 def kill(machine: Machine, name: str) -> None:
-    """Kill a program that was started by `start`, and wait until it has ended.
+    """Kill a program that was started by `start`, wait until it has ended, and forget it.
 
     The process that is in the list has only entered the machine's namespaces, and waits for it.
 
@@ -169,6 +169,7 @@ def kill(machine: Machine, name: str) -> None:
         if time.monotonic() > deadline:
             raise MachineError(f"{machine.name}: {name} does not end")
         time.sleep(0.05)
+    process.forget(machine.layout, record.spec.name)
 
 
 def run(machine: Machine, *command: str, seconds: float = 120.0) -> str:

@@ -70,7 +70,7 @@ def test_a_node_that_is_removed_and_one_of_another_name_in_its_place(bench: Benc
     cluster = bench.cluster
     bench.apply(pod("caller", "node1"))
     bench.ready("caller")
-    host = next(each for each in cluster.hosts.nodes if each.name == "node3")
+    host = cluster.host("node3")
     machine.kill(cluster.machine("node3"), "kubelet")
     cluster.kubectl("delete", "node", "node3")
     try:

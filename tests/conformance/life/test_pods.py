@@ -27,7 +27,7 @@ def test_a_host_port_from_everywhere(bench: Bench) -> None:
     ports = {"ports": [{"containerPort": PORT, "hostPort": 8081}]}
     bench.apply(pod("server", "node1", container=ports), pod("near", "node1"), pod("far", "node2"))
     bench.ready("server", "near", "far")
-    host = next(each for each in cluster.hosts.nodes if each.name == "node1")
+    host = cluster.host("node1")
     for address in (str(host.ipv4), str(host.ipv6)):
         wait_until(
             cluster,

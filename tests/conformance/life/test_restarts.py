@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from ovsnet.sandbox import process
 from tests.conformance.cluster import cluster as clusters
 from tests.conformance.cluster import machine
 from tests.conformance.cluster.cluster import Cluster, wait_until
@@ -54,13 +53,9 @@ def test_nothing_is_lost_while_ours_is_rolled(pair: Bench, what: str) -> None:
 
 
 def test_nothing_is_lost_while_kubelet_and_containerd_are_started_anew(pair: Bench) -> None:
-    cluster = pair.cluster
     with pinging(pair, *ways(pair)) as streams:
         # Not the caller's: kubectl exec goes through these.
-        for name in ("containerd", "kubelet"):
-            machine.kill(cluster.machine("node2"), name)
-        for name in ("containerd-node2", "kubelet-node2"):
-            process.restart(cluster.layout, name)
+        clusters.restart_programs(pair.cluster, "node2")
         time.sleep(AFTER)
     assert [stream.lost for stream in streams] == [0] * len(streams)
     pair.apply(pod("new", "node2"))
