@@ -56,9 +56,15 @@ def test_a_machine_without_power_comes_back(bench: Bench) -> None:
         clusters.power_cycle(cluster, "node2")
         ready_again(cluster)
     assert stream.lost == 0
+
+    def reached() -> bool:
+        # It has none until the node has given it a new sandbox.
+        addresses = bench.get("pod", "there")["status"].get("podIPs", [])
+        return any(bench.reaches("caller", each["ip"]) for each in addresses)
+
     wait_until(
         cluster,
-        lambda: bench.reaches("caller", bench.addresses("there")[0]),
+        reached,
         "the pod of the machine to be reached again",
         BACK_SECONDS,
         lambda: bench.kubectl("get", "pods", "-o", "wide"),
