@@ -64,6 +64,9 @@ class Shaping:
 def parse(value: object) -> Shaping:
     """`runtimeConfig.bandwidth`; rates of 0 and absent ones are no limits.
 
+    Names of fields are taken in any case, as plugins in Go take them: containerd 1.6 writes
+    `IngressRate`.
+
     Raises:
         CniError: 7, it has not that form.
     """
@@ -75,13 +78,14 @@ def parse(value: object) -> Shaping:
             f"runtimeConfig.bandwidth is {type(value).__name__}; expected an object with"
             " ingressRate, ingressBurst, egressRate, egressBurst",
         )
-    return Shaping(_limit(value, "ingress"), _limit(value, "egress"))
+    folded = {name.lower(): field for name, field in value.items()}
+    return Shaping(_limit(folded, "ingress"), _limit(folded, "egress"))
 
 
-def _limit(value: Mapping[str, Any], direction: str) -> Limit | None:
+def _limit(folded: Mapping[str, Any], direction: str) -> Limit | None:
     numbers = []
     for key in (f"{direction}Rate", f"{direction}Burst"):
-        number = value.get(key, 0)
+        number = folded.get(key.lower(), 0)
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
             raise CniError(
                 Code.INVALID_CONFIG,

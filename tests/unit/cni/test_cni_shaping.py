@@ -20,6 +20,11 @@ from ovsnet.cni.shaping import Limit, Shaping, limit_sender, parse
         ({"egressRate": 10**7}, Shaping(out=Limit(10**7, 0))),
         ({"ingressRate": 1, "egressRate": 9}, Shaping(Limit(8, 0), Limit(9, 0))),
         ({"ingressRate": 16, "shapedSubnets": []}, Shaping(into=Limit(16, 0))),
+        # What containerd 1.6 writes.
+        (
+            {"IngressRate": 8, "IngressBurst": 9, "EgressRate": 16, "EgressBurst": 17},
+            Shaping(Limit(8, 9), Limit(16, 17)),
+        ),
     ],
 )
 def test_what_is_asked_for(value: object, found: Shaping) -> None:
