@@ -22,15 +22,32 @@ SYSTEM = "ovsnet-system"
 _README = ROOT / "README.md"
 _OPERATIONS = ROOT / "docs" / "operations.md"
 _SECTION = "## Install on your cluster"
+_CHOICES = (
+    "cp -r deploy my-cluster\n"
+    "$EDITOR my-cluster/config/agent.toml my-cluster/config/controller.toml\n"
+)
+"""What somebody has who has installed it before."""
 COREDNS = Path(__file__).with_name("coredns.yaml")
 _READY_SECONDS = 300.0
+NEXT_VERSION = "0.1.1"
+_GOES_INTO_THE_IMAGE = (
+    ".containerignore",
+    "deploy",
+    "setup.cfg",
+    "pyproject.toml",
+    "tests/constraints.txt",
+    "ovsnet",
+    "controller",
+    "cni-plugin",
+    "flows",
+)
 
 
 class InstallError(Exception):
     """The network could not be installed. The text says what failed."""
 
 
-def image(report: Report) -> Path:
+def image(report: Report, source: Path = ROOT) -> Path:
     """The archive of ovsnet's image, built if anything that goes into it has changed.
 
     Raises:
@@ -38,11 +55,18 @@ def image(report: Report) -> Path:
     """
     report("building ovsnet's image (minutes, the first time)")
     done = subprocess.run(
-        [ROOT / "deploy" / "build-image"], capture_output=True, text=True, check=False
+        [source / "deploy" / "build-image"], capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise InstallError(f"deploy/build-image: {done.stderr.strip()[-2000:]}")
     return Path(done.stdout.split()[-1])
+
+
+def _bring(cluster: Cluster, archive: Path, report: Report) -> None:
+    report("bringing it to the nodes")
+    with ThreadPoolExecutor(len(cluster.machines)) as pool:
+        for _ in pool.map(lambda made: load(made, archive), cluster.machines):
+            pass
 
 
 def commands(page: Path, section: str) -> str:
@@ -64,11 +88,7 @@ def install(cluster: Cluster, report: Report) -> None:
     Raises:
         InstallError, MachineError, ClusterError: that does not work.
     """
-    archive = image(report)
-    report("bringing it to the nodes")
-    with ThreadPoolExecutor(len(cluster.machines)) as pool:
-        for _ in pool.map(lambda made: load(made, archive), cluster.machines):
-            pass
+    _bring(cluster, image(report), report)
     report("installing ovsnet as the README says")
     follow(cluster, commands(_README, _SECTION))
     wait_until(
@@ -86,13 +106,41 @@ def install(cluster: Cluster, report: Report) -> None:
     )
 
 
+def upgrade(cluster: Cluster, report: Report) -> None:
+    """Bring `NEXT_VERSION` to the cluster as the operations page says. Its code is this one's.
+
+    Raises:
+        InstallError, MachineError, ClusterError: that does not work.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        source = Path(name)
+        _copy_as_next(source)
+        _bring(cluster, image(report, source), report)
+        report(f"upgrading to {NEXT_VERSION}")
+        follow(cluster, _CHOICES + commands(_OPERATIONS, "## Upgrade"), source / "deploy")
+
+
+def _copy_as_next(source: Path) -> None:
+    """Copy what an image is built from, as a version that comes after this one."""
+    for name in _GOES_INTO_THE_IMAGE:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name)
+        else:
+            (source / name).parent.mkdir(exist_ok=True)
+            shutil.copy2(ROOT / name, source / name)
+    version = re.search(r"^version = (.*)$", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
+    assert version is not None
+    for path in (source / "setup.cfg", *(source / "deploy").rglob("*.yaml")):
+        path.write_text(path.read_text().replace(version[1], NEXT_VERSION))
+
+
 def uninstall(cluster: Cluster) -> None:
     """Do what the operations page says, with the files that it was installed from.
 
     Raises:
         InstallError: that does not work.
     """
-    follow(cluster, "cp -r deploy my-cluster\n" + commands(_OPERATIONS, "## Uninstall"))
+    follow(cluster, _CHOICES + commands(_OPERATIONS, "## Uninstall"))
 
 
 def on_switch(cluster: Cluster, node: str, *command: str) -> str:
@@ -107,7 +155,7 @@ def on_switch(cluster: Cluster, node: str, *command: str) -> str:
     )
 
 
-def follow(cluster: Cluster, text: str) -> None:
+def follow(cluster: Cluster, text: str, deploy: Path = ROOT / "deploy") -> None:
     """Run commands for a shell where kubectl reaches the cluster, beside a copy of `deploy`.
 
     Raises:
@@ -115,7 +163,7 @@ def follow(cluster: Cluster, text: str) -> None:
     """
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        shutil.copytree(ROOT / "deploy", directory / "deploy")
+        shutil.copytree(deploy, directory / "deploy")
         editor = directory / "editor"
         editor.write_text(_editor(cluster))
         editor.chmod(0o755)

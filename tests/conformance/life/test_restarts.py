@@ -10,10 +10,11 @@ import pytest
 from tests.conformance.cluster import cluster as clusters
 from tests.conformance.cluster import machine
 from tests.conformance.cluster.cluster import Cluster, wait_until
-from tests.conformance.cluster.network import SYSTEM, not_ready
+from tests.conformance.cluster.network import NEXT_VERSION, SYSTEM, install, not_ready, upgrade
 from tests.conformance.cluster.traffic import pinging
 from tests.conformance.cluster.workload import Bench, pod, service
 
+PROGRAMS = ("daemonset/ovsnet-node", "deployment/ovsnet-controller")
 AFTER = 5.0
 """Seconds that traffic goes on after something was done."""
 
@@ -35,10 +36,15 @@ def ways(bench: Bench) -> list[tuple[str, str]]:
 
 def rollout(cluster: Cluster, what: str) -> None:
     cluster.kubectl("--namespace", SYSTEM, "rollout", "restart", what)
+    rolled(cluster, what)
+
+
+def rolled(cluster: Cluster, what: str) -> None:
+    """Wait until all of its pods are of its newest version."""
     cluster.kubectl("--namespace", SYSTEM, "rollout", "status", what, "--timeout=300s")
 
 
-@pytest.mark.parametrize("what", ["daemonset/ovsnet-node", "deployment/ovsnet-controller"])
+@pytest.mark.parametrize("what", PROGRAMS)
 def test_nothing_is_lost_while_ours_is_rolled(pair: Bench, what: str) -> None:
     with pinging(pair, *ways(pair)) as streams:
         rollout(pair.cluster, what)
@@ -50,6 +56,31 @@ def test_nothing_is_lost_while_ours_is_rolled(pair: Bench, what: str) -> None:
     pair.ready("new")
     for _, host in ways(pair):
         pair.until("new", host)
+
+
+def test_nothing_is_lost_while_another_version_is_rolled_out(pair: Bench) -> None:
+    cluster = pair.cluster
+    with pinging(pair, *ways(pair)) as streams:
+        upgrade(cluster, print)
+        for what in PROGRAMS:
+            rolled(cluster, what)
+        time.sleep(AFTER)
+    assert [stream.lost for stream in streams] == [0] * len(streams)
+    for component in ("node", "controller"):
+        assert versions(cluster, component) == {f"ovsnet, version {NEXT_VERSION}\n"}
+    pair.apply(pod("new", "node3"))
+    pair.ready("new")
+    for _, host in ways(pair):
+        pair.until("new", host)
+    install(cluster, print)
+
+
+def versions(cluster: Cluster, component: str) -> set[str]:
+    """What the programs of ours say that run."""
+    chosen = ("--selector", f"app.kubernetes.io/component={component}")
+    pods = cluster.kubectl("--namespace", SYSTEM, "get", "pods", "--output=name", *chosen).split()
+    command = ("--", "ovsnet", "--version")
+    return {cluster.kubectl("--namespace", SYSTEM, "exec", each, *command) for each in pods}
 
 
 def test_nothing_is_lost_while_kubelet_and_containerd_are_started_anew(pair: Bench) -> None:
