@@ -53,7 +53,7 @@ def page(results: Sequence[Result], version: str) -> str:
         lines += [f"Tests whose name matches `{suite.focus}`."]
         if suite.skips:
             lines += ["", "| left out | why |", "|---|---|"]
-            lines += [f"| `{skip.pattern}` | {skip.reason} |" for skip in suite.skips]
+            lines += [f"| `{_cell(skip.pattern)}` | {skip.reason} |" for skip in suite.skips]
         lines += ["", "| test | |", "|---|---|"]
         lines += [f"| {_cell(each.test)} | {_state(each)} |" for each in mine]
     return "\n".join(lines) + "\n"

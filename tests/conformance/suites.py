@@ -32,14 +32,30 @@ class Suite(msgspec.Struct, frozen=True):
     at_once: int = _AT_ONCE
 
 
-SCTP = Skip(r"SCTP", "this machine's kernel has no SCTP; `make test-kernel` has it")
+_SCTP = Skip(r"SCTP|sctp", "this machine's kernel has no SCTP; `make test-kernel` has it")
+
+_ELSEWHERE = (
+    Skip(r"\[Conformance\]", "in the suite conformance"),
+    Skip(r" Netpol ", "in the suite netpol"),
+    _SCTP,
+    Skip(r"\[Feature:LoadBalancer\]|\[Provider:GCE\]", "there is no cloud"),
+    Skip(r"[Kk]ube-?[Pp]roxy", "there is no kube-proxy"),
+    Skip(r"\[Disruptive\]", "logs in to nodes; tests/conformance/life restarts what there is"),
+    Skip(r"Internet connection", "the machines have no way to the Internet"),
+    Skip(r"\[Feature:Ingress\]", "Ingress is not the pod network's"),
+    Skip(r"configMap nameserver|PerformanceDNS", "about the DNS server alone"),
+    Skip(r"\[Alpha\]", "features that are off"),
+    Skip(r"Networking-Performance", "measures, and has nothing to compare with"),
+)
 
 SUITES = (
-    Suite("netpol", r"\[sig-network\] Netpol ", (SCTP,)),
-    Suite("conformance", r"\[sig-network\].*\[Conformance\]", (Skip(r"\[Serial\]", "run alone"),)),
-    Suite("conformance-serial", r"\[sig-network\].*\[Serial\].*\[Conformance\]", at_once=1),
+    Suite("netpol", r"\[sig-network\] Netpol ", (_SCTP,)),
+    Suite("conformance", r"\[sig-network\].*\[Conformance\]"),
+    Suite("network", r"\[sig-network\]", _ELSEWHERE),
 )
-"""[Conformance] of sig-network has services, DNS, and who reaches whom between pods and nodes."""
+"""All of sig-network. [Conformance], of which no test of it is [Serial], has services, DNS, and who
+reaches whom between pods and nodes; `network` has what upstream tests besides.
+"""
 
 
 class Result(msgspec.Struct, frozen=True):

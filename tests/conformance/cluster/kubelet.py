@@ -20,13 +20,14 @@ def containerd() -> tuple[str, ...]:
 
 
 def kubelet(node: str, addresses: tuple[str, ...]) -> tuple[str, ...]:
-    """The command line of kubelet."""
+    """The command line of kubelet. Each node is a zone of its own."""
     return (
         "/opt/kubernetes/kubelet",
         *("--kubeconfig", "/etc/kubernetes/kubelet.conf"),
         *("--config", "/etc/kubernetes/kubelet.yaml"),
         *("--hostname-override", node),
         *("--node-ip", ",".join(addresses)),
+        *("--node-labels", f"topology.kubernetes.io/zone=zone-{node}"),
         "--fail-swap-on=false",
     )
 
