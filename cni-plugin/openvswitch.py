@@ -4,7 +4,8 @@ Runs ovsdb-server and ovs-vswitchd with their sockets where a host's own would h
 the host has its own it runs nothing: two of them would take each other's sockets and datapath. One
 that is installed later finds this one running (it sees the same processes), and leaves it alone
 until the next boot. On SIGTERM ovs-vswitchd ends without taking anything down: with the kernel's
-datapath what is cached there goes on forwarding until it is back.
+datapath what is cached there goes on forwarding until it is back. Its flows it gets back when it is
+started anew (`ovsnet.cni.flowsave`), before the database's socket is where others look for it.
 """
 
 from __future__ import annotations
@@ -18,15 +19,24 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 
 from ovsnet import logs
+from ovsnet.cni import flowsave, uplink
+from ovsnet.cni.flowsave import UnfitError
+from ovsnet.cni.ovsdb import Database, DatabaseUnreachable, Operation, TransactionError
 
+OWN_SOCKET = "own.sock"
+"""Where ovs-vswitchd and this program reach the database, from its start to its end."""
+SAVED = "flows.saved"
+"""Where flows are written down. With the directory of what runs it is gone after a reboot."""
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 _START_SECONDS = 30.0
 _STOP_SECONDS = 8.0
+_PARK_SECONDS = 2.0
 _PERIOD = 0.5
 
 _log = logs.get("openvswitch")
@@ -40,6 +50,11 @@ def answers(database_socket: Path) -> bool:
     """Whether a database server listens there."""
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex(str(database_socket)) == 0
+
+
+def runs(rundir: Path) -> bool:
+    """Whether an Open vSwitch runs there: the host's, or the network's, as long as it is ending."""
+    return answers(rundir / "db.sock") or answers(rundir / OWN_SOCKET)
 
 
 def prepare(database: Path, run: Callable[[Sequence[str]], str]) -> None:
@@ -64,8 +79,11 @@ def version(said: str) -> str:
     return found[0] if found else ""
 
 
-def _run(command: Sequence[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+_ERRORS = (StartError, UnfitError, DatabaseUnreachable, TransactionError, OSError)
+
+
+def _run(command: Sequence[str], stdin: str = "") -> str:
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
         raise StartError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
@@ -77,18 +95,21 @@ class _Programs:
     def __init__(self, rundir: Path, database: Path) -> None:
         self._rundir = rundir
         self._database = database
+        self._own = Database(rundir / OWN_SOCKET)
         self._started: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
-        """Start both; the switch has read its database when this returns.
+        """Start both; the switch has read its database, and has its flows, when this returns.
 
         Raises:
             StartError: one does not start.
+            DatabaseUnreachable: it ends meanwhile.
         """
-        server = self._rundir / "db.sock"
+        server, others = self._rundir / OWN_SOCKET, self._rundir / "db.sock"
         prepare(self._database, _run)
-        # A killed server leaves its socket, which the next one could not make.
-        server.unlink(missing_ok=True)
+        # A killed server leaves its sockets, which the next one could not make.
+        for path in (server, others):
+            path.unlink(missing_ok=True)
         self._spawn("ovsdb-server", str(self._database), f"--remote=punix:{server}")
         self._wait(lambda: answers(server), "ovsdb-server")
         known = version(_run(["ovs-vswitchd", "--version"]))
@@ -98,13 +119,29 @@ class _Programs:
                 *("set", "Open_vSwitch", ".", f"ovs-version={known}"),
             ]
         )
+        self._own.transact([uplink.ASK_FOR_A_LOOK])
         self._spawn("ovs-vswitchd", f"unix:{server}")
-        pid = self._rundir / "ovs-vswitchd.pid"
-        self._wait(lambda: pid.exists() and self._configured(server), "ovs-vswitchd")
+        self._wait(lambda: uplink.looked(self._own), "ovs-vswitchd")
+        self._restore()
+        flowsave.unpark_all(self._own, self._change)
+        self._remote("add", others)
 
     def ended(self) -> str:
         """The name of a program that has ended; empty while both run."""
         return next((n for n, program in self._started.items() if program.poll() is not None), "")
+
+    def save(self) -> None:
+        """Write down the switch's flows for the next start. Nobody else changes anything from then
+        on, and `stop` has to follow.
+        """
+        try:
+            self._remote("remove", self._rundir / "db.sock")
+            change = partial(self._change, seconds=_PARK_SECONDS)
+            flowsave.save(self._saved, self._own, change, self._rundir, _run)
+        except _ERRORS as error:
+            _log.warning("flows are not saved", reason=error)
+        else:
+            _log.info("flows saved", path=self._saved)
 
     def stop(self) -> None:
         """End the switch, then its database."""
@@ -126,20 +163,36 @@ class _Programs:
             own.append(f"--unixctl={self._rundir / name}.ctl")
         self._started[name] = subprocess.Popen([name, *arguments, *own])
 
-    def _configured(self, server: Path) -> bool:
-        """Whether the switch has come as far as its database."""
-        query = ["ovs-vsctl", f"--db=unix:{server}", "get", "Open_vSwitch", ".", "cur_cfg"]
-        done = subprocess.run(query, capture_output=True, check=False)
-        return done.returncode == 0
+    @property
+    def _saved(self) -> Path:
+        return self._rundir / SAVED
 
-    def _wait(self, condition: Callable[[], bool], name: str) -> None:
-        deadline = time.monotonic() + _START_SECONDS
+    def _restore(self) -> None:
+        try:
+            if flowsave.restore(self._saved, self._own, self._rundir, _run):
+                _log.info("flows restored")
+        except _ERRORS as error:
+            _log.warning("flows are not restored; a controller will send them", reason=error)
+
+    def _remote(self, what: str, path: Path) -> None:
+        """Have the database server `add` or `remove` a socket for others."""
+        control = f"--target={self._rundir / 'ovsdb-server'}.ctl"
+        _run(["ovs-appctl", control, f"ovsdb-server/{what}-remote", f"punix:{path}"])
+
+    def _change(self, operations: Sequence[Operation], seconds: float = _START_SECONDS) -> None:
+        self._own.transact([*operations, uplink.ASK_FOR_A_LOOK])
+        self._wait(lambda: uplink.looked(self._own), "ovs-vswitchd", seconds)
+
+    def _wait(
+        self, condition: Callable[[], bool], name: str, seconds: float = _START_SECONDS
+    ) -> None:
+        deadline = time.monotonic() + seconds
         while not condition():
             if self.ended():
-                raise StartError(f"{self.ended()} has ended while it was being started")
+                raise StartError(f"{self.ended()} has ended meanwhile")
             if time.monotonic() > deadline:
-                raise StartError(f"{name} does not answer after {_START_SECONDS:g} s")
-            time.sleep(0.05)
+                raise StartError(f"{name} does not answer after {seconds:g} s")
+            time.sleep(0.01)
 
 
 def stand_by(
@@ -195,7 +248,7 @@ def main(rundir: Path, database: Path, host_database: Path | None) -> None:
     stopping = told_to_end()
     gone = stand_by(
         lambda: host_database is not None and host_database.exists(),
-        lambda: answers(rundir / "db.sock"),
+        lambda: runs(rundir),
         lambda: stopping.wait(_PERIOD),
     )
     if not gone:
@@ -211,7 +264,8 @@ def main(rundir: Path, database: Path, host_database: Path | None) -> None:
         while not stopping.wait(_PERIOD):
             if programs.ended():
                 raise StartError(f"{programs.ended()} has ended")
-    except StartError as error:
+        programs.save()
+    except _ERRORS as error:
         _log.error("Open vSwitch does not run", reason=error)
         sys.exit(1)
     finally:

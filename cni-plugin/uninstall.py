@@ -35,7 +35,7 @@ from ovsnet.cni import trail as trails
 from ovsnet.cni.edges import no_checkpoint
 from ovsnet.cni.netlink import Netlink, NetlinkError
 from ovsnet.cni.nft import PacketFilterError
-from ovsnet.cni.openvswitch import answers, told_to_end
+from ovsnet.cni.openvswitch import OWN_SOCKET, SAVED, answers, runs, told_to_end
 from ovsnet.cni.ovsdb import Database, DatabaseUnreachable, TransactionError
 from ovsnet.cni.trail import Places, Trail
 
@@ -45,7 +45,7 @@ _OPEN_VSWITCH_SECONDS = 25.0
 _AGAIN = 2.0
 _OWN_OPEN_VSWITCH = "openvswitch"
 """Directory of the database, below the agent's, of an Open vSwitch that the network brought."""
-_SOCKETS = ("db.sock", "*.ctl", "*.pid", "*.mgmt", "*.snoop")
+_FILES = ("db.sock", OWN_SOCKET, SAVED, "*.ctl", "*.pid", "*.mgmt", "*.snoop")
 """Open vSwitch's files in its directory of what runs."""
 
 _Step = tuple[str, Callable[[], None]]
@@ -219,9 +219,9 @@ def remove_open_vswitch(state: Path, rundir: Path) -> None:
         return
     # Where the host has its own, the directory is there too, without a database.
     if (own / "conf.db").exists():
-        if not _comes_true(lambda: not answers(rundir / "db.sock"), _OPEN_VSWITCH_SECONDS):
+        if not _comes_true(lambda: not runs(rundir), _OPEN_VSWITCH_SECONDS):
             raise LeftError(f"Open vSwitch still runs and listens in {rundir}")
-        for pattern in _SOCKETS:
+        for pattern in _FILES:
             for path in rundir.glob(pattern):
                 _unlink(path)
         _remove_if_empty(rundir)

@@ -3,88 +3,20 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from own_openvswitch import Program
 from slowness import SLOW
 
 from ovsnet.cni.config import Config
 from ovsnet.cni.openvswitch import answers, version
 from ovsnet.cni.trail import Places, TrailKeeper
-from ovsnet.sandbox.openvswitch import OpenVSwitch, inside, network_namespace
-
-
-class Program:
-    """The program in a network namespace, with directories of its own."""
-
-    def __init__(self, netns: str, directory: Path) -> None:
-        self.netns = netns
-        self.rundir = directory / "run"
-        self.database = directory / "db" / "conf.db"
-        self.host_database = directory / "etc" / "conf.db"
-        self.log = directory / "log"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [
-            *(sys.executable, "-m", "ovsnet.cni.openvswitch", "--rundir", str(self.rundir)),
-            *("--database", str(self.database), "--host-database", str(self.host_database)),
-        ]
-        environment = os.environ | {"OVS_RUNDIR": str(self.rundir)}
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                inside(self.netns, command), env=environment, stdout=log, stderr=log
-            )
-
-    def wait(self, text: str) -> None:
-        until = time.monotonic() + 60 * SLOW
-        while text not in self.log.read_text():
-            assert time.monotonic() < until, self.log.read_text()
-            time.sleep(0.05)
-
-    def wait_until_up(self) -> None:
-        until = time.monotonic() + 60 * SLOW
-        while not self.rundir.joinpath("ovs-vswitchd.pid").exists() or not self.said("show"):
-            assert time.monotonic() < until, self.log.read_text()
-            time.sleep(0.05)
-
-    def said(self, *command: str) -> str:
-        vsctl = ["ovs-vsctl", f"--db=unix:{self.rundir}/db.sock", "--timeout=20", *command]
-        return subprocess.run(vsctl, capture_output=True, text=True, check=False).stdout
-
-    def pids(self) -> list[int]:
-        return [
-            int((self.rundir / f"{n}.pid").read_text()) for n in ("ovsdb-server", "ovs-vswitchd")
-        ]
-
-    def ended(self) -> int:
-        assert self._process is not None
-        return self._process.wait(60 * SLOW)
-
-    def stop(self) -> int:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        return self.ended()
-
-    def close(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self.stop()
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Iterator[Program]:
-    with network_namespace(f"ovs-{secrets.token_hex(4)}") as netns:
-        made = Program(netns, tmp_path)
-        try:
-            yield made
-        finally:
-            made.close()
+from ovsnet.sandbox.openvswitch import OpenVSwitch, inside
 
 
 def alive(pid: int) -> bool:
@@ -94,15 +26,15 @@ def alive(pid: int) -> bool:
 def test_it_runs_keeps_its_database_and_ends(program: Program) -> None:
     program.start()
     program.wait_until_up()
-    program.said("add-br", "br-kept", "--", "set", "bridge", "br-kept", "datapath_type=netdev")
-    assert version(program.said("get", "Open_vSwitch", ".", "ovs_version"))
+    program.vsctl("add-br", "br-kept", "--", "set", "bridge", "br-kept", "datapath_type=netdev")
+    assert version(program.vsctl("get", "Open_vSwitch", ".", "ovs_version"))
     pids = program.pids()
     assert program.stop() == 0
     assert not any(alive(pid) for pid in pids)
     assert not answers(program.rundir / "db.sock")
     program.start()
     program.wait_until_up()
-    assert program.said("list-br") == "br-kept\n"
+    assert program.vsctl("list-br") == "br-kept\n"
 
 
 @pytest.mark.parametrize("which", [0, 1])
