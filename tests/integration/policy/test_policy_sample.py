@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from policy_carriage import Carriage, answer, first_packet
 from policy_scenes import deliverable
 from policy_strategies import ICMP, NAMESPACES, changes, ports_to_try
+from slowness import SLOW
 from switch_state import dump, ports
 from town import PODS, Town
 from volley import Volley
@@ -29,7 +30,7 @@ WORLDS = 30
 OF_EACH_PAIR = 2
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300 * SLOW)
 def test_evaluator_flows_and_packets_agree(town: Town, volley: Volley) -> None:
     start = town.world()
     changeable = World.of(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from slowness import SLOW
 
 from ovsnet.sandbox import process, teardown
 from ovsnet.sandbox.layout import INSTANCE_VARIABLE, layout
@@ -49,7 +50,7 @@ class Sandbox:
         return json.loads(self.run("kubectl", *arguments, "-o", "json"))
 
     def until(self, condition: Callable[[], Any], seconds: float = 30) -> Any:
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * SLOW
         while not (found := condition()):
             assert time.monotonic() < deadline, self.logs()
             time.sleep(0.1)

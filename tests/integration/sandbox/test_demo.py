@@ -9,13 +9,14 @@ import subprocess
 import sys
 
 import pytest
+from slowness import SLOW
 
 from tests.integration.sandbox.conftest import Sandbox
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is missing"),
     # On a real API server it takes its time.
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(300 * SLOW),
 ]
 
 
@@ -31,7 +32,7 @@ def start(sandbox: Sandbox) -> subprocess.Popen[str]:
 
 def test_every_check_passes_and_nothing_is_left(sandbox: Sandbox) -> None:
     process = start(sandbox)
-    output, _ = process.communicate(timeout=280)
+    output, _ = process.communicate(timeout=280 * SLOW)
     verdict = re.fullmatch(r"demo: (\d+)/(\d+) checks passed", output.strip().splitlines()[-1])
     assert verdict is not None, output
     assert verdict[1] == verdict[2], output
@@ -49,7 +50,7 @@ def test_an_interrupted_demonstration_takes_everything_away(sandbox: Sandbox) ->
         if "Who reaches whom" in line:
             break
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=60 * SLOW)
     assert process.returncode == 130
     assert "taken away" in output
     assert sandbox.nothing_left()

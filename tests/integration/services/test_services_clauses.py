@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from places import Place, wait_for
 from service_objects import endpoint, endpoint_slice, service
 from service_strategies import STRANGER
+from slowness import SLOW
 
 from ovsnet.model import EndpointSlice, Service
 from ovsnet.names import SERVICE_OFFSET, Table
@@ -80,7 +81,7 @@ def street() -> Iterator[Service | EndpointSlice]:
         yield from slices
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300 * SLOW)
 def test_a_street_of_services(market: Market) -> None:
     objects = market.wire(*street())
     market.write(*objects)

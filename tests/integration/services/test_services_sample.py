@@ -19,6 +19,7 @@ from market import Market
 from msgspec.structs import replace
 from sandbox_lab import ApiRefusalError
 from service_strategies import service_worlds
+from slowness import SLOW
 
 from ovsnet.controller.inquiry import why
 from ovsnet.model import EndpointSlice, Service, ServicePort, SlicePort
@@ -45,7 +46,7 @@ OUTCOMES = {
 }
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300 * SLOW)
 def test_evaluator_and_packets_agree(market: Market) -> None:
     came_to: set[type[Outcome]] = set()
 
