@@ -84,6 +84,8 @@ _MARKED = 1 << 31
 _NOWHERE = (ip_address("192.0.2.1"), ip_address("2001:db8::1"))
 _KEPT = Subfield(Field.CT_LABEL, 0, 1)
 _KEEP_AS_BEFORE = Move(_KEPT, KEEP_SOURCE.bits)
+_ANY = 1
+"""The bit of ip_frag that all fragments have (ovs-fields(7))."""
 _THROUGH_THE_TRACKER = Ct(SERVICE_ZONE, Table.SERVICE_STATE, nat=Nat())
 
 _CHOOSING = (Field.REG2, Field.REG3, Field.REG4, Field.REG5, Field.REG8)
@@ -347,6 +349,15 @@ def _remembering(called: EndpointSet, target: Target) -> Learn:
 
 
 # --- the same for all services ---
+
+
+def in_fragments() -> Iterator[Flow]:
+    """Fragments of packets, which have no ports. The kernel's datapath goes on with the whole
+    packet, the userspace one with fragments that know their connection, but not its ports.
+    """
+    for family in FAMILIES:
+        condition = match(ct_state(0, CtState.TRK), family, Term(Field.IP_FRAG, _ANY, _ANY))
+        yield Flow(Table.SERVICE, FIRST, condition, (Ct(SERVICE_ZONE, Table.SERVICE),))
 
 
 def towards_endpoints() -> Iterator[Flow]:

@@ -42,6 +42,7 @@ from ovsnet.flows.service import (
     balance,
     called_otherwise,
     errors_for_a_node,
+    in_fragments,
     known_without_an_answer,
     no_endpoint,
     nobody_remembered,
@@ -100,6 +101,7 @@ def unhealthy(version: int) -> EndpointSet:
 
 def serving(node: Node) -> Iterator[Flow]:
     """Everything that a node's switch needs for services before there is one."""
+    yield from in_fragments()
     yield from towards_endpoints()
     yield from known_without_an_answer()
     yield nobody_remembered()

@@ -31,7 +31,7 @@ _COMMANDS = (
     "cmd/kubectl",
     "test/images/agnhost",
 )
-
+_LATE_PACKETS = "test/images/regression-issue-74839"
 
 _TLS = (
     "test/images/agnhost/porter/localhost.crt",
@@ -159,6 +159,22 @@ def kubernetes(report: Callable[[str], None]) -> Kubernetes:
             for source in _TLS:
                 shutil.copy(_source_of(module) / source, partial)
     return Kubernetes(target, version)
+
+
+def late_packets(report: Callable[[str], None]) -> Path:
+    """The server of upstream's test of packets that come too late (Kubernetes' issue 74839).
+
+    Raises:
+        MissingError: as `kubernetes`.
+    """
+    module = SOURCE / "kubernetes"
+    version = _version(module, _KUBERNETES)
+    target = cache() / f"late-packets-{version}-{_digest_of(module)}"
+    with cached(target) as partial:
+        if partial:
+            report("building a server of upstream's tests")
+            _build(module, partial, ["-ldflags", "-s -w", f"{_KUBERNETES}/{_LATE_PACKETS}"])
+    return target / Path(_LATE_PACKETS).name
 
 
 class Suites(NamedTuple):

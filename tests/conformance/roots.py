@@ -38,6 +38,7 @@ _TOOLS = (
     "iproute2",
     "iputils-ping",
     "netcat-openbsd",
+    "wget",
 )
 """What the tests of Kubernetes execute in the image of agnhost, and ours."""
 
