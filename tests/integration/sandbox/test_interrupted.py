@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from slowness import SLOW
 
 from tests.integration.sandbox.conftest import Sandbox
 
@@ -25,7 +26,7 @@ def interrupt(sandbox: Sandbox, step: str, how: signal.Signals) -> subprocess.Po
             break
     else:
         pytest.fail(f"`up` never said {step!r}, but: {''.join(said)}")
-    process.communicate(timeout=60)
+    process.communicate(timeout=60 * SLOW)
     return process
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import datapath
+from slowness import SLOW
 from stamped_bundles import StampedBundles
 
 from ovsnet.sandbox.netns import within
@@ -184,7 +185,7 @@ class Stream:
         """Return when so many more packets have been sent."""
         with self._news:
             goal = len(self.sent) + packets
-            assert self._news.wait_for(lambda: len(self.sent) >= goal, 20)
+            assert self._news.wait_for(lambda: len(self.sent) >= goal, 20 * SLOW)
 
     def between(self, begin: float, end: float) -> tuple[int, int]:
         """How many packets were sent in this time, and how many of them arrived."""

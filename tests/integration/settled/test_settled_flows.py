@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pytest
 from cached_flows import BRIDGE, Change, Stream, Switch, running
 from places import wait_for
+from slowness import SLOW
 
 from ovsnet.cni.revalidation import connected
 from ovsnet.cni.settling import Cache, Settling
@@ -48,7 +49,7 @@ class Reports:
     def wait(self, change: Change) -> float:
         """When this change was reported, which is waited for."""
         with self._changed:
-            there = self._changed.wait_for(lambda: change.serial in self._at, 20)
+            there = self._changed.wait_for(lambda: change.serial in self._at, 20 * SLOW)
             assert there, f"no report of {change}"
             return self._at[change.serial]
 
