@@ -200,6 +200,7 @@ def serving_uses() -> Iterator[Use]:
     sources = (*THIS.addresses, *(leg.gateway for leg in own))
     yield Use(serving_flows.from_the_node, (sources,))
     yield Use(service_flows.errors_for_a_node)
+    yield Use(service_flows.in_fragments)
     yield Use(service_flows.towards_endpoints)
     yield Use(service_flows.known_without_an_answer)
     yield Use(service_flows.nobody_remembered)
