@@ -9,7 +9,7 @@ import time
 
 import pytest
 from in_effect import expect_settled
-from places import wait_for
+from places import Place, wait_for
 from policy_objects import peer, policy, port, rule
 from streams import Conversation, Stream, tcp_conversation, udp_socket, udp_stream
 from town import Town
@@ -24,6 +24,7 @@ QUIET_SECONDS = 0.7
 """How long nothing may come; a packet comes every few ms where one may."""
 
 CHANGES = 200
+LONG = b"fragment" * 400
 
 NO_INGRESS = policy("shop/p", ingress=[])
 ONLY_STRANGERS = policy("shop/p", ingress=[rule([peer(None, "team=b")])])
@@ -88,6 +89,34 @@ def test_a_tcp_connection_stops_and_goes_on_when_it_may_again(
 
 def went_on(conversation: Conversation, had: int) -> bool:
     return conversation.octets > had + 100
+
+
+@pytest.mark.parametrize(("called", "version"), WAYS)
+def test_a_datagram_in_fragments_is_judged_by_its_port(
+    town: Town, called: str, version: int
+) -> None:
+    """The userspace datapath does not know it, and lets pass what all ports are open to alone."""
+    ends = town.pods[CALLER], town.pods[called]
+    whole = not town.lab.state.userspace
+    only = policy("shop/p", "has app", ingress=[rule(None, [port(7100, protocol=UDP)])])
+    everything = policy("shop/p", "has app", ingress=[rule()])
+    for enforced, open_to in ((only, {7100} if whole else set()), (everything, {7100, 7102})):
+        town.enforce(enforced)
+        for number in (7102, 7100):
+            came = in_fragments(ends[0], ends[1], version, number)
+            assert came is (number in open_to), number
+
+
+def in_fragments(caller: Place, called: Place, version: int, number: int) -> bool:
+    """Whether a datagram arrives that no way here carries whole."""
+    client, server = udp_socket(caller, version), udp_socket(called, version, number)
+    with client, server:
+        server.settimeout(QUIET_SECONDS)
+        client.sendto(LONG, (called.address(version), number))
+        try:
+            return server.recv(65535) == LONG
+        except TimeoutError:
+            return False
 
 
 def test_policies_that_change_without_end_let_pass_what_all_of_them_allow_and_nothing_else(
