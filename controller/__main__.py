@@ -30,7 +30,7 @@ from ovsnet.controller.network import Network
 from ovsnet.controller.observer import Observer
 from ovsnet.controller.openflow.app import OpenFlowServer
 from ovsnet.controller.openflow.encode import fingerprint
-from ovsnet.controller.session import Timing
+from ovsnet.controller.states import Timing
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.controller.trust.office import Office
 from ovsnet.model import IPNetwork, parse_network

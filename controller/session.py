@@ -1,42 +1,21 @@
-"""The session with one switch: which states it has, and what leads from one to the next.
+"""The session with one switch: what each event and the passing of time lead to.
 
 It does no input or output and keeps no clock. Events and the time go in; commands and notices
-come out (`ovsnet.controller.notices`).
-
-    STANDING_BY ◄──slave── ASKING_ROLE ◄─lead()─ STANDING_BY
-                                │ master
-                             WAITING ──desire()──► READING_STAMP ──equal──────────────┐
-                                                        │ unequal                     │
-                                                        ▼                             ▼
-                 ┌──────────────────────────────► LISTING ──no difference──────► STEADY ◄─┐
-                 │                                      │ difference              │ change │
-              BACKING_OFF ◄──refused── FILLING ◄────────┴─────────────────────────┘        │
-                 ▲                        │ closed                                         │
-                 └───────refused── COMMITTING ──committed───────────────────────────────────┘
-
-Any state ends in ENDED: when the connection is lost, the switch stays silent or says what makes
-no sense, or another controller leads it. Who leads no more ends its sessions; the switch connects
-again, and nothing that was on its way is left of the old one.
-
-A bundle that adds flows begins with the groups that they lead to (`openflow.groups`).
-
-A bundle is sent whole and closed; only when the switch has closed it without refusing any of its
-messages is it told to commit. A switch that refuses a message leaves just that one out of the
-bundle, and would otherwise apply the rest.
+come out (`ovsnet.controller.notices`). Which states it has, and what leads from one to the next,
+is in `ovsnet.controller.states`; what it is to write, compare, read and count, each in a module of
+its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
-from enum import Enum, auto
+from collections.abc import Mapping
 from typing import Final, Protocol
 
-import msgspec
-
+from ovsnet.controller.audits import Audits, Listing
 from ovsnet.controller.belief import Port
-from ovsnet.controller.comparison import compare
 from ovsnet.controller.counters import Counters
-from ovsnet.controller.dumps import Dumps, take_in
+from ovsnet.controller.dumps import Dumps
+from ovsnet.controller.liveness import Liveness
 from ovsnet.controller.notices import (
     Acknowledged,
     Admitted,
@@ -67,22 +46,21 @@ from ovsnet.controller.openflow.events import (
     RoleGranted,
     RoleLost,
 )
-from ovsnet.controller.openflow.groups import groups_for
 from ovsnet.controller.openflow.oxm import WireError
 from ovsnet.controller.openflow.protocol import (
     FIRST_XID,
-    FLOW_XID,
     NO_MASTER,
     STALE_GENERATION,
     BundleControl,
     ControllerRole,
 )
+from ovsnet.controller.recognition import Recognition
 from ovsnet.controller.role import Role
 from ovsnet.controller.settlement import Settlement
+from ovsnet.controller.states import ASKING, SERVING, State, Timing
+from ovsnet.controller.writing import Bundle, Writing
 from ovsnet.flows.flow import Flow, FlowKey
 from ovsnet.flows.ledger import Delta
-from ovsnet.flows.stamp import STAMP_KEY, serial_of, stamp_flow
-from ovsnet.names import Table
 
 _LAST_XID: Final = 0x7FFFFFFF
 
@@ -101,64 +79,6 @@ class Desired(Protocol):
     @property
     def revision(self) -> int:
         """Counts their changes."""
-
-
-class Timing(msgspec.Struct, frozen=True):
-    """How long a session waits, in seconds.
-
-    After `quiet` of silence it asks for a sign of life; after `dead` the switch is given up. An
-    answer may take `answer`. Flows are compared every `audit`, drops counted every `counters`. A
-    refused bundle is tried anew after `retry`, then twice as long each time up to `retry_most`.
-    """
-
-    quiet: float = 5.0
-    dead: float = 20.0
-    answer: float = 60.0
-    audit: float = 300.0
-    counters: float = 10.0
-    retry: float = 1.0
-    retry_most: float = 60.0
-
-
-class State(Enum):
-    """Where a session stands; the module's text has the whole picture."""
-
-    ASKING_ROLE = auto()
-    STANDING_BY = auto()
-    WAITING = auto()
-    READING_STAMP = auto()
-    LISTING = auto()
-    STEADY = auto()
-    FILLING = auto()
-    COMMITTING = auto()
-    BACKING_OFF = auto()
-    ENDED = auto()
-
-
-_SERVING: Final = {State.STEADY, State.FILLING, State.COMMITTING}
-_RESTING: Final = {State.STANDING_BY, State.WAITING, State.STEADY, State.BACKING_OFF, State.ENDED}
-_ASKING: Final = set(State) - _RESTING
-
-
-class _Bundle(msgspec.Struct):
-    """A bundle on its way."""
-
-    xid: int
-    revision: int
-    digest: int
-    serial: int
-    keys: Set[FlowKey]
-    messages: int
-    since: float
-
-
-class _Listing(msgspec.Struct):
-    """A dump coming in. As an audit it passes over the keys that change meanwhile."""
-
-    xid: int
-    audit: bool
-    touched: set[FlowKey]
-    flows: list[Flow | decode.ForeignFlow]
 
 
 class Session:
@@ -184,25 +104,22 @@ class Session:
         self.state = State.ASKING_ROLE
         self.acknowledged: int | None = None
         self._ports = {port.ofport: port for port in connected.ports}
-        self._shared = shared
         self._timing = timing
         self._desired: Desired | None = None
-        self._xid = self._question = FIRST_XID
+        self._xid = FIRST_XID
         self._role = Role(generation, self._next_xid, self._send)
-        self._bundle: _Bundle | None = None
-        self._listing: _Listing | None = None
+        self._recognition = Recognition(self._next_xid, self._send)
+        self._liveness = Liveness(timing.quiet, timing.dead, now)
+        self._writing = Writing(self._next_xid, self._send, shared)
+        self._audits = Audits(self._next_xid, self._send, timing.audit)
         self._dumps = Dumps(node, self._next_xid, self._send, timing.answer)
         self._counters = Counters(node, self._next_xid, self._send, timing.counters, timing.answer)
-        self._stamp: tuple[int, int] | None = None
         # A switch without a stamp has had others before, most likely, and their reports may be on
         # the way still: begin anywhere, but not where they began.
         self._settlement = Settlement(round(now * 1000))
-        self._pending: dict[FlowKey, Flow | None] = {}
-        self._pending_foreign: list[decode.ForeignFlow] = []
-        self._target = (0, 0)
-        self._heard = self._echoed = self._asked = now
+        self._asked = now
         self._retry_in = timing.retry
-        self._retry_at = self._audit_at = float("inf")
+        self._retry_at = float("inf")
 
     @property
     def ports(self) -> frozenset[Port]:
@@ -219,10 +136,9 @@ class Session:
         """When `tick` must be called at the latest."""
         if self.state is State.ENDED:
             return float("inf")
-        dead = self._heard + self._timing.dead
-        times = [dead, self._echo_at, self._retry_at, self._dumps.due, self._counters.due]
-        if self._may_audit:
-            times.append(self._audit_at)
+        times = [self._liveness.due, self._retry_at, self._dumps.due, self._counters.due]
+        if self.state in SERVING:
+            times.append(self._audits.due)
         if self._awaits_answer:
             times.append(self._asked + self._timing.answer)
         return min(times)
@@ -260,16 +176,10 @@ class Session:
         """
         if self.state is State.BACKING_OFF:
             self._retry_at = min(self._retry_at, now + self._timing.retry)
-        if self.state not in _SERVING:
+        if self.state not in SERVING:
             return []
-        pending = self._pending
-        for flow in delta.deletes:
-            pending[flow.key] = None
-        for flow in delta.adds:
-            pending[flow.key] = flow
-        self._target = (delta.revision, delta.digest)
-        if self._listing is not None:
-            self._listing.touched.update(pending)
+        self._writing.change(delta)
+        self._audits.touch(flow.key for flow in (*delta.deletes, *delta.adds))
         return self._flush(now)
 
     def reported(self, digest: int, serial: int, now: float) -> list[Outcome]:
@@ -286,7 +196,7 @@ class Session:
         """What an event of this connection leads to."""
         if self.state is State.ENDED:
             return []
-        self._heard = now
+        self._liveness.heard(now)
         try:
             return self._dispatch(event, now)
         except WireError as error:
@@ -296,27 +206,26 @@ class Session:
         """What the passing of time leads to."""
         if self.state is State.ENDED:
             return []
-        silent, waited = now - self._heard, now - self._asked
-        if silent >= self._timing.dead:
-            return self._end(f"it has been silent for {silent:.0f} s")
+        waited = now - self._asked
+        if self._liveness.gone(now):
+            return self._end(f"it has been silent for {self._liveness.silence(now):.0f} s")
         if self._awaits_answer and waited >= self._timing.answer:
             return self._end(f"no answer for {waited:.0f} s while {self.state.name.lower()}")
         outcomes = [*self._dumps.tick(now), *self._counters.tick(now)]
-        if now >= self._echo_at:
-            self._echoed = now
+        if self._liveness.to_be_asked(now):
+            self._liveness.asked(now)
             outcomes.append(self._send(encode.echo_request(self._next_xid())))
         if self.state is State.BACKING_OFF and now >= self._retry_at:
             self._retry_at = float("inf")
             self.state = State.LISTING
             outcomes += self._list(now, audit=False)
-        elif self._may_audit and now >= self._audit_at:
-            self._audit_at = float("inf")
+        elif self.state in SERVING and now >= self._audits.due:
             outcomes += self._list(now, audit=True)
         return outcomes
 
     def distrust(self, now: float) -> None:
         """Compare all flows at the next tick, for something may have been left undone."""
-        self._audit_at = min(self._audit_at, now)
+        self._audits.soon(now)
 
     def close(self, reason: str) -> list[Outcome]:
         """End the session, and the connection with it."""
@@ -372,131 +281,86 @@ class Session:
 
     def _read_stamp(self, now: float) -> list[Outcome]:
         self.state = State.READING_STAMP
-        self._stamp = None
         self._asked = now
-        xid = self._question = self._next_xid()
-        return [self._send(encode.flow_dump(xid, STAMP_KEY[0]) + encode.flow_counts(xid))]
+        return [self._recognition.ask()]
 
     def _counted(self, event: FlowsCounted, now: float) -> list[Outcome]:
-        if self.state is not State.READING_STAMP or event.xid != self._question:
+        if self.state is not State.READING_STAMP or not self._recognition.asked(event.xid):
             return []
         assert self._desired is not None
-        counts, flows = decode.flow_counts(event.body), len(self._desired.flows)
-        # The switch itself writes in one table, and how much is nobody's business.
-        counted = sum(count for table, count in counts.items() if table != Table.AFFINITY)
         revision, digest = self._desired.revision, self._desired.digest
-        if self._stamp is not None and self._stamp[0] == digest and counted == flows + 1:
-            self._steady(revision, digest, now)
-            in_step = Synchronised(self.node, revision, flows)
-            seconds = self._settlement.has(self._stamp[1], digest, revision, now)
-            return [in_step, *self._in_effect(seconds)]
-        self.state = State.LISTING
-        return self._list(now, audit=False)
+        flows = len(self._desired.flows)
+        serial = self._recognition.counted(event, digest, flows)
+        if serial is None:
+            self.state = State.LISTING
+            return self._list(now, audit=False)
+        self._steady(revision, digest, now)
+        in_step = Synchronised(self.node, revision, flows)
+        return [in_step, *self._in_effect(self._settlement.has(serial, digest, revision, now))]
 
     def _list(self, now: float, audit: bool) -> list[Outcome]:
-        xid = self._next_xid()
-        in_flight: Set[FlowKey] = self._bundle.keys if self._bundle else frozenset()
-        # The dump may show a key as it was before what is on its way arrives.
-        touched = {*self._pending, *in_flight}
-        self._listing = _Listing(xid, audit, touched, [])
         self._asked = now
-        return [self._send(encode.flow_dump(xid))]
+        return [self._audits.begin(self._writing.keys, audit=audit)]
 
     def _listed(self, event: FlowsListed, now: float) -> list[Outcome]:
-        if self.state is State.READING_STAMP and event.xid == self._question:
-            for flow in decode.flows(event.body):
-                serial = serial_of(flow) if isinstance(flow, Flow) else None
-                if serial is not None:
-                    self._stamp = flow.cookie, serial
-                    self._settlement.follow(serial)
+        if self.state is State.READING_STAMP and self._recognition.asked(event.xid):
+            serial = self._recognition.listed(event)
+            if serial is not None:
+                self._settlement.follow(serial)
             return []
         if self._dumps.asked(event.xid):
             return self._dumps.listed(event, now)
         if self._counters.asked(event.xid):
             return self._counters.listed(event, now)
-        listing = self._listing
-        if listing is None or event.xid != listing.xid:
+        if not self._audits.asked(event.xid):
             return []
         self._asked = now
-        take_in(event, listing.flows)
-        if event.more:
-            return []
-        self._listing = None
-        return self._compare(listing, now)
+        listing = self._audits.listed(event, now)
+        return [] if listing is None else self._compare(listing, now)
 
-    def _compare(self, listing: _Listing, now: float) -> list[Outcome]:
+    def _compare(self, listing: Listing, now: float) -> list[Outcome]:
         assert self._desired is not None
-        passed_over = listing.touched if listing.audit else frozenset()
-        found = compare(listing.flows, self._desired.flows, STAMP_KEY, passed_over)
-        # Where something is on its way, the stamp in the dump may be one of before.
-        restamp = (
-            listing.audit
-            and not listing.touched
-            and not any(_is_stamp(flow, self._target[1]) for flow in listing.flows)
-        )
-        self._audit_at = now + self._timing.audit
-        missing = found.missing + restamp
-        numbers = (found.equal, missing, found.changed, found.stale, found.strangers)
-        notice = Compared(self.node, listing.audit, *numbers)
-        self._pending.update((key, None) for key in found.deletes)
-        self._pending.update((flow.key, flow) for flow in found.adds)
-        self._pending_foreign += found.foreign
+        found = listing.compare(self._desired.flows)
+        restamp = listing.lacks_stamp(self._writing.digest)
+        numbers = (found.equal, found.missing + restamp, found.changed, found.stale)
+        notice = Compared(self.node, listing.audit, *numbers, found.strangers)
+        self._writing.mend(found)
         if listing.audit and not restamp:
             return [notice, *self._flush(now)]
         if not listing.audit:
-            self._target = (self._desired.revision, self._desired.digest)
+            self._writing.aim(self._desired.revision, self._desired.digest)
         return [notice, *self._write(now)]
 
     def _flush(self, now: float) -> list[Outcome]:
-        """Write what is pending, unless a bundle is on its way: then it waits for its answer."""
-        if self.state is not State.STEADY or not (self._pending or self._pending_foreign):
+        """Write what waits, unless a bundle is on its way: then it waits for its answer."""
+        if self.state is not State.STEADY or not self._writing.waits:
             return []
         return self._write(now)
 
     def _write(self, now: float) -> list[Outcome]:
-        adds = [flow for flow in self._pending.values() if flow is not None]
-        deletes = [key for key, flow in self._pending.items() if flow is None]
-        foreign = self._pending_foreign
-        revision, digest = self._target
-        bundle = _Bundle(
-            xid=self._next_xid(),
-            revision=revision,
-            digest=digest,
-            serial=self._settlement.next_serial(),
-            keys=self._pending.keys(),
-            messages=len(adds) + len(deletes) + len(foreign) + 1,
-            since=now,
-        )
-        messages = groups_for(adds)
-        messages += (encode.raw_delete(f.table, f.priority, f.match) for f in foreign)
-        messages += (encode.flow_deletes(deletes), self._shared.encode(adds))
-        messages.append(encode.flow_adds((stamp_flow(digest, bundle.serial),)))
-        self._pending, self._pending_foreign = {}, []
-        self._bundle = bundle
         self._asked = now
         self.state = State.FILLING
-        return [self._send(encode.filled_bundle(bundle.xid, messages))]
+        return [self._writing.fill(self._settlement.next_serial(), now)]
 
     def _bundle_answered(self, event: BundleAnswered, now: float) -> list[Outcome]:
-        bundle = self._bundle
-        if bundle is None or event.xid != bundle.xid:
+        if not self._writing.asked(event.xid):
             return []
         if self.state is State.FILLING and event.control is BundleControl.CLOSE_REPLY:
             self._asked = now
             self.state = State.COMMITTING
-            commit = encode.bundle_control(BundleControl.COMMIT_REQUEST, bundle.xid)
-            return [self._send(commit)]
+            return [self._writing.commit()]
         if self.state is State.COMMITTING and event.control is BundleControl.COMMIT_REPLY:
-            self._bundle = None
-            self._retry_in = self._timing.retry
-            self._steady(bundle.revision, bundle.digest, now)
-            seconds = now - bundle.since
-            acknowledged = Acknowledged(
-                self.node, bundle.revision, bundle.digest, bundle.messages, seconds
-            )
-            known = self._settlement.has(bundle.serial, bundle.digest, bundle.revision, now)
-            return [acknowledged, *self._in_effect(known), *self._flush(now)]
+            return self._committed(self._writing.committed(), now)
         return []
+
+    def _committed(self, bundle: Bundle, now: float) -> list[Outcome]:
+        revision, digest = bundle.revision, bundle.digest
+        self._retry_in = self._timing.retry
+        self._steady(revision, digest, now)
+        seconds = now - bundle.since
+        acknowledged = Acknowledged(self.node, revision, digest, bundle.messages, seconds)
+        known = self._settlement.has(bundle.serial, digest, revision, now)
+        return [acknowledged, *self._in_effect(known), *self._flush(now)]
 
     def _in_effect(self, seconds: float | None) -> list[Outcome]:
         revision = self._settlement.revision
@@ -511,12 +375,10 @@ class Session:
             return self._dumps.failed(f"it refused: {event.text}", now)
         if self._counters.asked(event.xid):
             return self._counters.failed(f"it refused: {event.text}")
-        bundle = self._bundle
-        if bundle is not None and event.xid in {FLOW_XID, bundle.xid}:
+        if self._writing.concerns(event.xid):
             led = (event.kind, event.code) == NO_MASTER
-            return self._fenced(event.text) if led else self._failed(bundle, event, now)
-        listing = self._listing
-        if event.xid == self._question or (listing is not None and event.xid == listing.xid):
+            return self._fenced(event.text) if led else self._failed(event, now)
+        if self._recognition.asked(event.xid) or self._audits.asked(event.xid):
             return self._end(f"it refused to say what flows it has: {event.text}")
         return []
 
@@ -529,34 +391,24 @@ class Session:
         self._asked = now
         return [*self._role.ask()]
 
-    def _failed(self, bundle: _Bundle, refusal: Refused, now: float) -> list[Outcome]:
-        """Nothing of the bundle was applied. Begin again with what the switch really has.
-
-        Whatever else the switch has to say of this bundle it says before it answers the next
-        question, and it finds no bundle that it could be about.
-        """
-        discard: list[Outcome] = []
-        if self.state is State.FILLING:
-            control = BundleControl.DISCARD_REQUEST
-            discard = [self._send(encode.bundle_control(control, self._next_xid()))]
+    def _failed(self, refusal: Refused, now: float) -> list[Outcome]:
+        """Nothing of the bundle was applied. Begin again with what the switch really has."""
+        discard = [self._writing.discard()] if self.state is State.FILLING else []
         wait = self._retry_in
         self._retry_in = min(2 * wait, self._timing.retry_most)
         self._retry_at = now + wait
-        self._audit_at = float("inf")
-        self._bundle = self._listing = None
-        self._pending, self._pending_foreign = {}, []
         self.state = State.BACKING_OFF
+        revision = self._writing.bundle.revision
+        self._writing.give_up()
+        self._audits.give_up()
         flow = decode.refused_flow(refusal.data)
-        notice = WriteFailed(self.node, bundle.revision, refusal.text, flow, wait)
-        return [*discard, notice]
+        return [*discard, WriteFailed(self.node, revision, refusal.text, flow, wait)]
 
     def _steady(self, revision: int, digest: int, now: float) -> None:
         self.state = State.STEADY
         self.acknowledged = revision
-        if not self._pending:
-            self._target = (revision, digest)
-        if self._audit_at == float("inf") and self._listing is None:
-            self._audit_at = now + self._timing.audit
+        self._writing.reached(revision, digest)
+        self._audits.later(now)
 
     def _fenced(self, reason: str) -> list[Outcome]:
         term = self._role.generation
@@ -567,22 +419,14 @@ class Session:
 
     def _end(self, reason: str, close: bool = True) -> list[Outcome]:
         self.state = State.ENDED
-        self._bundle = self._listing = None
-        self._pending, self._pending_foreign = {}, []
+        self._writing.give_up()
+        self._audits.give_up()
         lost = [*self._dumps.end(reason), Lost(self.node, self.connection, reason)]
         return [Close(self.connection, reason), *lost] if close else lost
 
     @property
-    def _echo_at(self) -> float:
-        return max(self._heard, self._echoed) + self._timing.quiet
-
-    @property
-    def _may_audit(self) -> bool:
-        return self.state in _SERVING and self._listing is None
-
-    @property
     def _awaits_answer(self) -> bool:
-        return self.state in _ASKING or self._listing is not None
+        return self.state in ASKING or self._audits.under_way
 
     def _next_xid(self) -> int:
         self._xid = self._xid + 1 if self._xid < _LAST_XID else FIRST_XID
@@ -590,7 +434,3 @@ class Session:
 
     def _send(self, data: bytes) -> Send:
         return Send(self.connection, data)
-
-
-def _is_stamp(flow: Flow | decode.ForeignFlow, digest: int) -> bool:
-    return isinstance(flow, Flow) and flow.cookie == digest and serial_of(flow) is not None

@@ -59,7 +59,7 @@ class RefusedPort(msgspec.Struct, frozen=True):
 class NodeStatus(msgspec.Struct, frozen=True):
     """A node of the cluster.
 
-    `session` is the state of the session with its switch (see `ovsnet.controller.session`), or
+    `session` is the state of the session with its switch (see `ovsnet.controller.states`), or
     `none` while there is no connection; `since` when that connection began or ended. `flows` is
     how many the node is to have. `datapath` is `netdev` (userspace) or `system` (the kernel's),
     and empty while it is not known.

@@ -10,7 +10,8 @@ from ovsnet.controller.notices import Close, NotDumped, Outcome, TurnedAway
 from ovsnet.controller.openflow.encode import SharedAdds
 from ovsnet.controller.openflow.events import Connected, Event
 from ovsnet.controller.openflow.protocol import BUNDLES_CAPABILITY
-from ovsnet.controller.session import Desired, Session, State, Timing
+from ovsnet.controller.session import Desired, Session
+from ovsnet.controller.states import State, Timing
 from ovsnet.flows.ledger import Delta
 from ovsnet.names import Table, datapath_id
 

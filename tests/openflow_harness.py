@@ -18,7 +18,7 @@ from ovsnet.controller.notices import Admitted, Close, Outcome, Send
 from ovsnet.controller.openflow.app import OpenFlowServer
 from ovsnet.controller.openflow.encode import fingerprint
 from ovsnet.controller.openflow.events import Connected, Event
-from ovsnet.controller.session import Timing
+from ovsnet.controller.states import Timing
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.flows.flow import Flow, FlowKey
 from ovsnet.flows.ledger import Delta

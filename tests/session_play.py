@@ -9,7 +9,7 @@ from ovsnet.controller.notices import Admitted, Send
 from ovsnet.controller.openflow import encode
 from ovsnet.controller.openflow.groups import groups_for
 from ovsnet.controller.openflow.protocol import BundleControl
-from ovsnet.controller.session import Timing
+from ovsnet.controller.states import Timing
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.flows.fields import Field
 from ovsnet.flows.flow import Flow, Output, match, term

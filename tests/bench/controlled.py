@@ -17,7 +17,7 @@ from ovsnet.controller.network import Network
 from ovsnet.controller.notices import Acknowledged
 from ovsnet.controller.openflow.app import OpenFlowServer
 from ovsnet.controller.openflow.encode import fingerprint
-from ovsnet.controller.session import Timing
+from ovsnet.controller.states import Timing
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.model import Node
 from ovsnet.names import BRIDGE

@@ -6,7 +6,7 @@ from openflow_harness import BRIDGE, Brain, Wanted, add_bridge
 from session_flows import NODE, OURS, assert_right, flow, present
 
 from ovsnet.controller.notices import Acknowledged, Compared, Lost, Synchronised
-from ovsnet.controller.session import Timing
+from ovsnet.controller.states import Timing
 from ovsnet.flows.balance import GROUPS, choose_among
 from ovsnet.flows.flow import Flow, SelectGroup, match
 from ovsnet.flows.registers import SERVICE_LOW

@@ -12,7 +12,7 @@ from openflow_harness import BRIDGE, Brain, Wanted, add_bridge, inside
 from session_flows import NODE, OURS, assert_right, flow, present
 
 from ovsnet.controller.notices import Acknowledged, Compared, Synchronised
-from ovsnet.controller.session import Timing
+from ovsnet.controller.states import Timing
 from ovsnet.flows.fields import EthType, Field
 from ovsnet.flows.flow import Flow, Learn, Resubmit, Term, match
 from ovsnet.flows.learnt import LEARNT_COOKIE

@@ -24,7 +24,7 @@ from ovsnet.controller.notices import (
 )
 from ovsnet.controller.openflow import encode
 from ovsnet.controller.openflow.protocol import Kind
-from ovsnet.controller.session import Timing
+from ovsnet.controller.states import State, Timing
 from ovsnet.flows.fields import Field
 from ovsnet.flows.flow import Flow, Group, term
 from ovsnet.names import Table
@@ -43,7 +43,7 @@ def test_a_new_switch_is_filled_and_a_known_one_left_alone(netns, switch):
         assert brain.wait(Synchronised).flows == 500
         after = present(switch)
         assert brain.sent < 300, "two questions and the role"
-        assert not brain.board.session(NODE)._pending
+        assert brain.board.session(NODE).state is State.STEADY
     ages = [(before[key][1].seconds, after[key][1].seconds) for key in before]
     assert all(now > then >= 1.0 for then, now in ages)
 

@@ -52,7 +52,7 @@ from ovsnet.controller.openflow import encode
 from ovsnet.controller.openflow.events import Disconnected, PortChange, PortChanged
 from ovsnet.controller.openflow.events import Event as SwitchEvent
 from ovsnet.controller.openflow.protocol import BundleControl, ControllerRole
-from ovsnet.controller.session import Timing
+from ovsnet.controller.states import Timing
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.flows.flow import OwnerKind
 from ovsnet.flows.stamp import stamp_flow

@@ -30,7 +30,7 @@ from ovsnet.controller.complaints import (
     remarks,
     sctp_complaints,
 )
-from ovsnet.controller.session import Timing
+from ovsnet.controller.states import Timing
 from ovsnet.controller.status import PolicyComplaint, ServiceComplaint
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.flows.fields import Field

@@ -22,7 +22,7 @@ from ovsnet.controller.metrics import Metrics
 from ovsnet.controller.notices import Counted, NotCounted
 from ovsnet.controller.observer import Observer
 from ovsnet.controller.policy.isolation import isolation_owner
-from ovsnet.controller.session import Timing
+from ovsnet.controller.states import Timing
 from ovsnet.controller.status import PodDropped
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.model import Direction, PodRef, PolicyRef, ServiceRef

@@ -31,7 +31,7 @@ from ovsnet.controller.loop import Loop
 from ovsnet.controller.network import Network
 from ovsnet.controller.openflow import encode
 from ovsnet.controller.openflow.events import Disconnected
-from ovsnet.controller.session import Timing
+from ovsnet.controller.states import Timing
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.model import NetworkPolicy, Protocol
 from ovsnet.names import Table

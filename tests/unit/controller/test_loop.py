@@ -12,7 +12,7 @@ from ovsnet.controller.network import Network
 from ovsnet.controller.notices import Acknowledged, Dumped, Lost, NotDumped, StandingBy
 from ovsnet.controller.openflow import encode
 from ovsnet.controller.openflow.protocol import ControllerRole
-from ovsnet.controller.session import Timing
+from ovsnet.controller.states import Timing
 from ovsnet.controller.switchboard import Switchboard
 
 

@@ -11,7 +11,7 @@ from service_objects import endpoint, endpoint_slice, node, service
 
 from ovsnet.controller import report
 from ovsnet.controller.brain import Brain
-from ovsnet.controller.session import Timing
+from ovsnet.controller.states import Timing
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.flows.fields import Field
 from ovsnet.flows.flow import SetField

@@ -15,7 +15,7 @@ from ovsnet.controller.openflow import decode, encode
 from ovsnet.controller.openflow.events import Disconnected
 from ovsnet.controller.reports import Settled as Report
 from ovsnet.controller.reports import Speaker
-from ovsnet.controller.session import Timing
+from ovsnet.controller.states import Timing
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.flows.stamp import serial_of
 from ovsnet.model import Node

@@ -16,7 +16,7 @@ from ovsnet.controller.notices import Acknowledged, Counted, Dumped, Lost, NotCo
 from ovsnet.controller.openflow import decode
 from ovsnet.controller.openflow.events import Disconnected, FlowsListed, Refused
 from ovsnet.controller.openflow.oxm import WireError
-from ovsnet.controller.session import State
+from ovsnet.controller.states import State
 from ovsnet.flows.policy import isolated
 from ovsnet.model import Direction
 from ovsnet.names import Table

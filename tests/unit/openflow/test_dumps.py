@@ -11,7 +11,7 @@ from session_play import NODE, OFTEN, OURS, TIMING, Play, Wanted, flow, raw, set
 from ovsnet.controller.notices import Acknowledged, Compared, Dumped, Lost, NotDumped
 from ovsnet.controller.openflow import decode
 from ovsnet.controller.openflow.events import Disconnected, FlowsListed, Refused
-from ovsnet.controller.session import State
+from ovsnet.controller.states import State
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.flows.stamp import serial_of
 

@@ -38,7 +38,7 @@ from ovsnet.controller.openflow.protocol import (
     BundleControl,
     ControllerRole,
 )
-from ovsnet.controller.session import State
+from ovsnet.controller.states import State
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.flows.ledger import Delta
 from ovsnet.names import Table

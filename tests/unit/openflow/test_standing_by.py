@@ -21,7 +21,7 @@ from ovsnet.controller.notices import (
 )
 from ovsnet.controller.openflow.events import PortChange, PortChanged, Refused, RoleLost
 from ovsnet.controller.openflow.protocol import STALE_GENERATION, ControllerRole
-from ovsnet.controller.session import State
+from ovsnet.controller.states import State
 from ovsnet.controller.switchboard import Switchboard
 
 UNDEFINED = 2**64 - 1
