@@ -320,8 +320,13 @@ def main(
         with (
             observer.serve(http, loop, agents.questions.connections, refresh),
             office or nullcontext(),
-            AgentsServer(agents_at, agents, office) as agents_server,
-            OpenFlowServer(listen, loop.seen, office.switches if office else None) as server,
+            AgentsServer(agents_at, agents, office, observer.refused("agent")) as agents_server,
+            OpenFlowServer(
+                listen,
+                loop.seen,
+                office.switches if office else None,
+                observer.refused("switch"),
+            ) as server,
         ):
             recorder.start()
             for watch in watches:

@@ -31,6 +31,7 @@ from ovsnet.controller.reports import Settled, Speaker, read_settled
 from ovsnet.controller.trust.door import certificate_of
 from ovsnet.controller.trust.issuer import RefusedError
 from ovsnet.controller.trust.peers import peer_of
+from ovsnet.controller.trust.refusals import TellRefusal
 
 _MOST_OCTETS = 16 << 20
 _PATIENCE = 5.0
@@ -107,16 +108,21 @@ class AgentsServer(Listener):
     """Serves agents while its context lasts."""
 
     def __init__(
-        self, address: tuple[str, int], agents: Agents, security: Security | None = None
+        self,
+        address: tuple[str, int],
+        agents: Agents,
+        security: Security | None = None,
+        refused: TellRefusal = lambda _: None,
     ) -> None:
-        """Bind to `address`; port 0 takes a free one. Without `security` it is plain HTTP.
+        """Bind to `address`; port 0 takes a free one. Without `security` it is plain HTTP; with it,
+        `refused` is called for each whose certificate is not taken.
 
         Raises:
             OSError: the address is taken, or not one of ours.
         """
         issue = security.issue if security else None
         tls = security.agents if security else None
-        super().__init__(address, lambda: application(agents, issue=issue), "agents", tls)
+        super().__init__(address, lambda: application(agents, issue=issue), "agents", tls, refused)
 
 
 def application(

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from ovsnet import logs
 from ovsnet.controller.trust.door import Door, Tls
+from ovsnet.controller.trust.refusals import TellRefusal
 
 JSON = "application/json"
 _CLOSE_SECONDS = 1.0
@@ -30,10 +31,11 @@ class Listener:
         application: Callable[[], web.Application],
         name: str,
         tls: Tls | None = None,
+        refused: TellRefusal = lambda _: None,
     ) -> None:
         """Bind to `address`; port 0 takes a free one. `name` is the thread's.
 
-        With `tls` it speaks HTTPS, see `Door`; otherwise plain HTTP.
+        With `tls` it speaks HTTPS, see `Door`, as for `refused`; otherwise plain HTTP.
 
         Raises:
             OSError: the address is taken, or not one of ours.
@@ -42,6 +44,7 @@ class Listener:
         self._socket = socket.create_server(address, family=family)
         self._application = application
         self._tls = tls
+        self._refused = refused
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -96,7 +99,7 @@ class Listener:
     async def _serve_securely(self, tls: Tls, runner: web.AppRunner) -> None:
         assert runner.server is not None
         self._socket.setblocking(False)
-        door = asyncio.ensure_future(Door(self._socket, tls, runner.server).run())
+        door = asyncio.ensure_future(Door(self._socket, tls, runner.server, self._refused).run())
         await self._stopping.wait()
         door.cancel()
         await asyncio.wait([door])

@@ -39,6 +39,8 @@ class Metrics:
 
     switches_connected: Gauge
     switches_turned_away: Counter
+    handshakes_refused: Counter
+    """Labels `peer` (`switch` or `agent`) and `reason` (`ovsnet.controller.trust.refusals`)."""
 
     node_flows: Gauge
     node_revision_desired: Gauge
@@ -111,6 +113,12 @@ class Metrics:
             switches_connected=gauge("switches_connected", "Switches with a session."),
             switches_turned_away=counter(
                 "switches_turned_away", "Connections of switches that are no node's."
+            ),
+            handshakes_refused=counter(
+                "handshakes_refused",
+                "Connections that have not shown a certificate of their node.",
+                "peer",
+                "reason",
             ),
             node_flows=gauge("node_flows", "Flows that a node's switch is to have.", "node"),
             node_revision_desired=gauge(

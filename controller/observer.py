@@ -48,6 +48,7 @@ from ovsnet.controller.notices import (
     WriteFailed,
 )
 from ovsnet.controller.status import Leadership, Refresh, Status
+from ovsnet.controller.trust.refusals import TellRefusal
 from ovsnet.model import Service
 
 _SWITCHES_SECONDS = 10.0
@@ -147,6 +148,10 @@ class Observer:
         self._logbook(result)
         self._count(result)
         self._tickets.seen(result)
+
+    def refused(self, peer: str) -> TellRefusal:
+        """Counts each `switch`, or each `agent`, that was not let in; from any thread."""
+        return lambda reason: self._metrics.handshakes_refused.labels(peer, reason).inc()
 
     def _unready(self) -> str | None:
         """Why this controller could not lead, or not well; None if it could."""

@@ -42,6 +42,7 @@ from ovsnet.controller.openflow.events import (
 from ovsnet.controller.openflow.protocol import OFP_VERSION, BundleControl, ControllerRole
 from ovsnet.controller.openflow.tls import TlsStream
 from ovsnet.controller.trust.newcomers import Newcomers
+from ovsnet.controller.trust.refusals import TellRefusal
 
 _LOG = logging.getLogger(__name__)
 
@@ -164,7 +165,8 @@ class OpenFlowServer:
     `deliver` gets every event, from several threads. `addresses` are pairs of an IP address and a
     port (0: any that is free). `tls` gives what a new connection is secured with, or None while
     there is nothing yet, and nobody is let in; without `tls` switches speak in plain text, and are
-    believed whatever node they say they are.
+    believed whatever node they say they are. `refused` is called for each that has not shown its
+    node's certificate.
 
     Raises:
         OSError: an address cannot be listened on.
@@ -175,9 +177,11 @@ class OpenFlowServer:
         addresses: Sequence[tuple[str, int]],
         deliver: Deliver,
         tls: Callable[[], ssl.SSLContext | None] | None = None,
+        refused: TellRefusal = lambda _: None,
     ) -> None:
         self._deliver = deliver
         self._tls = tls
+        self._refused = refused
         self._newcomers: Newcomers[int] = Newcomers(_MOST_NEWCOMERS)
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
@@ -274,7 +278,7 @@ class OpenFlowServer:
         if stream is None:
             sock.close()
             return
-        connection = Connection(stream, address, number, self._told)
+        connection = Connection(stream, address, number, self._told, self._refused)
         with self._lock:
             if not self._open:
                 stream.close()

@@ -36,6 +36,7 @@ from ovsnet.controller.openflow.oxm import WireError
 from ovsnet.controller.openflow.protocol import Kind, Multipart
 from ovsnet.controller.openflow.tls import HandshakeError, TlsStream
 from ovsnet.controller.trust.peers import Peer
+from ovsnet.controller.trust.refusals import ANOTHER_NODES, TellRefusal
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Connection(Datapath):  # type: ignore[misc]  # os-ken has no types
         address: tuple[str, int],
         number: int,
         deliver: Deliver,
+        refused: TellRefusal,
     ) -> None:
         """Over a `TlsStream` the switch has to be the one that its certificate names."""
         super().__init__(sock, address)
@@ -83,6 +85,7 @@ class Connection(Datapath):  # type: ignore[misc]  # os-ken has no types
         self.peer = f"{address[0]}:{address[1]}"
         self.features: Any = None
         self.deliver = deliver
+        self._refused = refused
         self.introduced = False
         self._certified: Peer | None = None
         self._reason = "the switch hung up"
@@ -98,12 +101,15 @@ class Connection(Datapath):  # type: ignore[misc]  # os-ken has no types
 
     def introduce(self, connected: Connected) -> None:
         """The switch has said who it is: tell of it, if that is what its certificate says."""
+        if not self.is_active:
+            return
         certified, named = self._certified, connected.description
         if certified is not None and certified.node != named:
             self.end(f"its certificate is of node {certified.node}, its dp_desc is {named!r}")
-        if self.is_active:
-            self.introduced = True
-            self.deliver(connected)
+            self._refused(ANOTHER_NODES)
+            return
+        self.introduced = True
+        self.deliver(connected)
 
     def tell(self, event: Event) -> None:
         """Hand on what comes of a switch that has introduced itself."""
@@ -146,6 +152,7 @@ class Connection(Datapath):  # type: ignore[misc]  # os-ken has no types
             self._recv_loop()
         except HandshakeError as error:
             self.end(str(error))
+            self._refused(error.reason)
         except WireError as error:
             self.end(f"it sent what makes no sense: {error}")
         except Exception as error:

@@ -16,12 +16,19 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from ovsnet.controller.trust.peers import Peer, peer_of
+from ovsnet.controller.trust.refusals import NO_NODES, openssl_words, reason_of
 
 _Result = TypeVar("_Result")
 
 
 class HandshakeError(Exception):
-    """The other side has not shown that it is a node; the message says what was wrong."""
+    """The other side has not shown that it is a node; the message says what was wrong, `reason` the
+    same in the words that a metric has.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class TlsStream:
@@ -48,12 +55,14 @@ class TlsStream:
         try:
             self._do(self._tls.do_handshake, clock() + seconds, clock)
             peer = peer_of(self._tls.getpeercert())
-        except TimeoutError:
-            raise HandshakeError(f"no TLS handshake within {seconds:g} s") from None
+        except TimeoutError as error:
+            message = f"no TLS handshake within {seconds:g} s"
+            raise HandshakeError(message, reason_of(error)) from None
         except (OSError, ValueError) as error:
-            raise HandshakeError(f"TLS handshake failed: {_words(error)}") from None
+            message = f"TLS handshake failed: {openssl_words(error) or error}"
+            raise HandshakeError(message, reason_of(error)) from None
         if peer is None:
-            raise HandshakeError("its certificate is no node's")
+            raise HandshakeError("its certificate is no node's", NO_NODES)
         return peer
 
     # `read` and `write`, not `recv` and `send`, which fall back to plain text once a session has
@@ -112,11 +121,3 @@ class TlsStream:
             poll = select.poll()
             poll.register(self._tls, wanted)
             poll.poll(None if left is None else left * 1000)
-
-
-def _words(error: Exception) -> str:
-    """OpenSSL's reason as people write it; its name for it is all that some errors have."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message
-    reason = error.reason if isinstance(error, ssl.SSLError) else None
-    return reason.replace("_", " ").lower() if reason else str(error)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from ovsnet import logs
 from ovsnet.controller.trust.newcomers import Newcomers
+from ovsnet.controller.trust.refusals import TellRefusal, reason_of
 
 _log = logs.get("trust")
 
@@ -34,13 +35,16 @@ def certificate_of(transport: asyncio.BaseTransport | None) -> Any:
 
 
 class Door:
-    """Takes from a listening socket, which must not block; `protocol` makes what serves one."""
+    """Takes from a listening socket, which must not block; `protocol` makes what serves one.
+    `refused` is called for each whose handshake fails.
+    """
 
     def __init__(
         self,
         listening: socket.socket,
         tls: Tls,
         protocol: Callable[[], asyncio.BaseProtocol],
+        refused: TellRefusal,
         most: int = _MOST_NEWCOMERS,
         handshake_seconds: float = _HANDSHAKE_SECONDS,
         newcomer_seconds: float = _NEWCOMER_SECONDS,
@@ -48,6 +52,7 @@ class Door:
         self._listening = listening
         self._tls = tls
         self._protocol = protocol
+        self._refused = refused
         self._newcomers: Newcomers[socket.socket] = Newcomers(most)
         self._handshake_seconds = handshake_seconds
         self._newcomer_seconds = newcomer_seconds
@@ -97,6 +102,7 @@ class Door:
         except OSError as error:
             sock.close()
             _log.debug("TLS handshake failed", peer=address, reason=error)
+            self._refused(reason_of(error))
             return
         if not certificate_of(transport):
             await self._bear(transport)
