@@ -203,11 +203,8 @@ def _ports(database: Database) -> dict[str, int]:
 
 def _dump(socket: Path, run: Run) -> str:
     groups = run(_ofctl(socket, _DUMP_SECONDS, "dump-groups"), "")
-    return bundle(groups, run(_ofctl(socket, _DUMP_SECONDS, "dump-flows", *_AS_WRITTEN), ""))
-
-
-_AS_WRITTEN = ("--no-names", "--no-stats")
-"""Options without which a flow is printed in a way that is not for a bundle."""
+    flows = _ofctl(socket, _DUMP_SECONDS, "dump-flows", "--no-names", "--no-stats")
+    return bundle(groups, run(flows, ""))
 
 
 def _ofctl(socket: Path, seconds: int, command: str, *arguments: str) -> list[str]:
