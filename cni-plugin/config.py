@@ -15,7 +15,6 @@ from ovsnet import names
 from ovsnet.cni.discovery import AGENTS, OPENFLOW
 from ovsnet.cni.ranges import NodeRanges
 
-_LAST_PORT = 65535
 _LONGEST_DEVICE = 15
 
 
@@ -59,7 +58,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     node_ports: Annotated[
         str,
         _option("First and last port of node ports, which go to the switch; `none`: none do."),
-    ] = f"{names.NODE_PORTS[0]}-{names.NODE_PORTS[1]}"
+    ] = names.port_range_text(names.NODE_PORTS)
     controllers: Annotated[
         tuple[str, ...],
         _option("Targets of the controllers, as in ssl:192.0.2.1:6653; tcp: is plain text."),
@@ -241,7 +240,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return networks((*self.services, *self.external))
 
     @property
-    def redirected_ports(self) -> tuple[int, int] | None:
+    def redirected_ports(self) -> names.PortRange | None:
         """First and last node port, None if none are redirected.
 
         Raises:
@@ -249,13 +248,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """
         if self.node_ports in {"", "none"}:
             return None
-        first, separator, last = self.node_ports.partition("-")
-        numeric = all(part.isascii() and part.isdecimal() for part in (first, last))
-        if not separator or not numeric or not 1 <= int(first) <= int(last) <= _LAST_PORT:
-            raise ValueError(
-                f"node_ports: {self.node_ports!r}; expected FIRST-LAST, as in 30000-32767, or none"
-            )
-        return int(first), int(last)
+        try:
+            return names.port_range(self.node_ports)
+        except ValueError as error:
+            raise ValueError(f"node_ports: {error}, or none") from None
 
     @property
     def patience(self) -> float:

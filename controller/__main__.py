@@ -34,6 +34,7 @@ from ovsnet.controller.states import Timing
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.controller.trust.office import Office
 from ovsnet.model import IPNetwork, parse_network
+from ovsnet.names import NODE_PORTS, PortRange, port_range, port_range_text
 
 
 class Address(click.ParamType[tuple[str, int]]):
@@ -64,6 +65,21 @@ class Range(click.ParamType[IPNetwork]):
             return parse_network(value)
         except ValueError as error:
             self.fail(f"{error}: expected a network, such as 10.96.0.0/12", param, ctx)
+
+
+class Ports(click.ParamType[PortRange]):
+    """FIRST-LAST."""
+
+    name = "first-last"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> PortRange:
+        """The first and the last port."""
+        try:
+            return port_range(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class LeaseName(click.ParamType[tuple[str, str]]):
@@ -248,6 +264,14 @@ def explain(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     "once for each family. Services with other addresses are refused; without it none is.",
 )
 @click.option(
+    "--node-ports",
+    type=Ports(),
+    default=port_range_text(NODE_PORTS),
+    show_default=True,
+    help="First and last port of node ports: --service-node-port-range of the API server, and the "
+    "agents' option of this name. Node ports outside of it are left out.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(logs.LEVELS),
     default="info",
@@ -280,6 +304,7 @@ def main(
     audit: float,
     counters: float,
     services: tuple[IPNetwork, ...],
+    node_ports: PortRange,
     log_level: str,
     log_format: str,
 ) -> None:
@@ -303,7 +328,8 @@ def main(
         store = LeaseStore(connection, *lease, terms.patience)
         identity = identity_of(pod or os.uname().nodename, pod_address, secrets.token_hex(4))
         post = Candidate(identity, terms, store, time.monotonic, lambda: loop.call(lambda: None))
-    brain = Brain(Network(fingerprint, service_ranges=services), Switchboard(post.term(), timing))
+    network = Network(fingerprint, service_ranges=services, node_ports=node_ports)
+    brain = Brain(network, Switchboard(post.term(), timing))
     observer = Observer(brain, post.leadership, time.monotonic, time.time)
     recorder = Recorder(connection)
     complainer = Complainer(brain, recorder.record, time.monotonic)

@@ -47,7 +47,7 @@ from ovsnet.model import (
     ServiceRef,
     SliceRef,
 )
-from ovsnet.names import port_names
+from ovsnet.names import NODE_PORTS, PortRange, port_names
 
 Deltas = Mapping[str, Delta]
 """What changed, by node. A node that is not in it has nothing to do, or is new: a switch that
@@ -78,8 +78,8 @@ class _Shared(NamedTuple):
 
 
 class Network:
-    """The desired flows of all nodes. `fingerprint` is that of `Ledger`, `service_ranges` those of
-    `Board`.
+    """The desired flows of all nodes. `fingerprint` is that of `Ledger`, `service_ranges` and
+    `node_ports` those of `Board`.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class Network:
         fingerprint: Callable[[Flow], int],
         channel: Channel | None = None,
         service_ranges: Iterable[IPNetwork] = (),
+        node_ports: PortRange = NODE_PORTS,
     ) -> None:
         self._fingerprint = fingerprint
         self._channel = channel or Overlay()
@@ -96,7 +97,7 @@ class Network:
         self._refusing: dict[str, frozenset[str]] = {}
         self._commons: dict[Hashable, _Shared] = {}
         self._enforcement = Enforcement()
-        self._board = Board(fingerprint, service_ranges)
+        self._board = Board(fingerprint, service_ranges, node_ports)
         self._closed = False
 
     @property

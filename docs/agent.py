@@ -80,9 +80,9 @@ Some of these belong together with settings elsewhere:
 - `cluster_cidrs` must be the ranges that kube-controller-manager gives nodes' podCIDRs out of
   (`--cluster-cidr`). What is outside of them is masqueraded.
 - `services` must be kube-apiserver's `--service-cluster-ip-range`, `node_ports` its
-  `--service-node-port-range`. Every packet for one of the node's addresses and a port of that range
-  goes to the switch, whether there is such a service or not: the node's own daemons and host ports
-  of pods cannot be reached there.
+  `--service-node-port-range`; the controllers' options of these names the same. Every packet for
+  one of the node's addresses and a port of that range goes to the switch, whether there is such a
+  service or not: the node's own daemons and host ports of pods cannot be reached there.
 - `external` is for addresses that others send to the nodes: load balancers' and `externalIPs`. Pods
   reach all of these with or without it, nodes and the world only what lies in it. No node may have
   one of them on an interface of its own, or it would keep what comes for it.

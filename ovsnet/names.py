@@ -12,6 +12,7 @@ import hashlib
 import re
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import TypeAlias
 
 BRIDGE = "br-int"
 """The integration bridge, one per node, to which every pod is attached."""
@@ -24,6 +25,8 @@ TUNNEL_PORT = "ovsnet-tun0"
 
 RESERVED_PORTS = frozenset({BRIDGE, GATEWAY_PORT, TUNNEL_PORT})
 """Ports of the bridge that belong to the network itself and never to a pod."""
+
+_LAST_PORT = 65535
 
 IFNAMSIZ = 15
 """Most characters that Linux allows in an interface name (IFNAMSIZ less its NUL)."""
@@ -101,8 +104,30 @@ address, or an answer to that could be taken for a call of a node port.
 FIRST_POD_OFFSET = SERVICE_OFFSET + 1
 """The lowest host offset that a pod may have."""
 
-NODE_PORTS = (30000, 32767)
+PortRange: TypeAlias = tuple[int, int]
+"""A first and a last port."""
+
+NODE_PORTS: PortRange = (30000, 32767)
 """First and last port that Kubernetes keeps for node ports unless it is told otherwise."""
+
+
+def port_range(text: str) -> PortRange:
+    """A range as it is written in options: FIRST-LAST, as in 30000-32767.
+
+    Raises:
+        ValueError: it is none.
+    """
+    first, separator, last = text.partition("-")
+    numeric = all(part.isascii() and part.isdecimal() for part in (first, last))
+    if not separator or not numeric or not 1 <= int(first) <= int(last) <= _LAST_PORT:
+        raise ValueError(f"{text!r}; expected FIRST-LAST, as in 30000-32767")
+    return int(first), int(last)
+
+
+def port_range_text(ports: PortRange) -> str:
+    """A range as `port_range` reads it."""
+    return f"{ports[0]}-{ports[1]}"
+
 
 HEALTHY_PORT = 9097
 """TCP port of the gateway's address where the agent answers health checks of services that have

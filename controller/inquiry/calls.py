@@ -12,7 +12,7 @@ import msgspec
 from ovsnet.controller.inquiry.ends import End
 from ovsnet.controller.inquiry.world import Snapshot
 from ovsnet.model import EndpointSlice, IPAddress, Protocol, Service, ServiceRef, SliceRef
-from ovsnet.names import NODE_PORT_OFFSET, NODE_PORTS
+from ovsnet.names import NODE_PORT_OFFSET, PortRange
 from ovsnet.services.evaluate import (
     Dropped,
     HealthChecked,
@@ -62,9 +62,9 @@ def service_call(
     found: ServiceCall | None = None
     for client in _clients(seen, source, address, destination):
         call = Call(client, destination, protocol, port)
-        here = _at_a_switch(cluster, call, relayed=False)
+        here = _at_a_switch(cluster, seen.node_ports, call, relayed=False)
         if here is None and (further := onward(cluster, call)) is not None:
-            here = _at_a_switch(cluster, further, relayed=True)
+            here = _at_a_switch(cluster, seen.node_ports, further, relayed=True)
         if here is None or here.taken.service in refused:
             continue
         if isinstance(here.taken, _ANSWERED):
@@ -88,15 +88,17 @@ def _clients(
             yield Client(Whence.OUTSIDE, name, address)
 
 
-def _at_a_switch(cluster: World, call: Call, *, relayed: bool) -> ServiceCall | None:
-    destination = _as_it_comes(cluster, call)
+def _at_a_switch(
+    cluster: World, node_ports: PortRange, call: Call, *, relayed: bool
+) -> ServiceCall | None:
+    destination = _as_it_comes(cluster, node_ports, call)
     taken = evaluate(cluster, call)
     if destination is None or isinstance(taken, NotAService):
         return None
     return ServiceCall(call, destination, taken, relayed)
 
 
-def _as_it_comes(cluster: World, call: Call) -> IPAddress | None:
+def _as_it_comes(cluster: World, node_ports: PortRange, call: Call) -> IPAddress | None:
     """Where a call goes when it meets the switch. None if it does not: what a node itself gets for
     its own addresses it keeps, but for node ports, and what it gets for others' goes past the
     switch.
@@ -105,7 +107,7 @@ def _as_it_comes(cluster: World, call: Call) -> IPAddress | None:
     if call.client.whence is Whence.POD:
         return destination
     if destination in own_addresses(cluster, name):
-        first, last = NODE_PORTS
+        first, last = node_ports
         if call.port is None or not first <= call.port <= last:
             return None
         ranges = cluster.nodes[name].pod_cidrs

@@ -21,6 +21,7 @@ from ovsnet.model import (
     ServiceRef,
     SliceRef,
 )
+from ovsnet.names import NODE_PORTS, PortRange
 from ovsnet.policy.world import World
 
 
@@ -37,6 +38,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     services: Mapping[ServiceRef, Service] = {}
     slices: Mapping[SliceRef, EndpointSlice] = {}
     objections: tuple[Objection, ...] = ()
+    node_ports: PortRange = NODE_PORTS
 
 
 def snapshot(network: Network) -> Snapshot:
@@ -50,6 +52,7 @@ def snapshot(network: Network) -> Snapshot:
         services=dict(network.board.services),
         slices=dict(network.board.slices),
         objections=tuple(network.board.objections),
+        node_ports=network.board.node_ports,
     )
 
 

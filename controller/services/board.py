@@ -40,6 +40,8 @@ from ovsnet.model import (
     SliceEndpoint,
     SliceRef,
 )
+from ovsnet.names import NODE_PORTS, PortRange
+from ovsnet.services.nodeports import within
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -52,12 +54,16 @@ class Changes(msgspec.Struct, frozen=True):
 
 class Board:
     """The services of the cluster. `fingerprint` is that of `Ledger`; cluster addresses must be in
-    one of `ranges`, if there are any.
+    one of `ranges`, if there are any, and ports of nodes among `node_ports`.
     """
 
     def __init__(
-        self, fingerprint: Callable[[Flow], int], ranges: Iterable[IPNetwork] = ()
+        self,
+        fingerprint: Callable[[Flow], int],
+        ranges: Iterable[IPNetwork] = (),
+        node_ports: PortRange = NODE_PORTS,
     ) -> None:
+        self.node_ports = node_ports
         self._fingerprint = fingerprint
         self._ranges = Ranges(ranges)
         self._pod_ranges = Ranges()
@@ -127,6 +133,7 @@ class Board:
 
     def put_service(self, service: Service) -> None:
         """A service as it is now."""
+        service = within(service, self.node_ports)
         before = self._services.get(service.ref)
         if before == service:
             return

@@ -18,7 +18,6 @@ from ovsnet.api.destination import FAMILIES, destinations, each_once
 from ovsnet.api.members import PROTOCOLS, one_of
 from ovsnet.api.objects import Converted, Kind, Metadata, Problem, missing, one_of_each_family
 from ovsnet.model import Fault, IPAddress, IPNetwork, Protocol, ServicePort, ServiceRef
-from ovsnet.names import NODE_PORTS
 
 _FOREIGN: Final = ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless")
 """Labels of what another program answers for, or nobody (kube-proxy does not watch them)."""
@@ -253,11 +252,10 @@ def _ports(spec: WireServiceSpec, exposed: bool, faults: list[Fault]) -> tuple[S
 
 
 def _node_port(number: int, path: str, faults: list[Fault]) -> int:
-    """A port of the nodes, 0 if there is none: they hand on no others than their range."""
-    first, last = NODE_PORTS
-    if number == 0 or first <= number <= last:
+    """A port of the nodes, 0 if there is none; `ovsnet.services.nodeports` knows their range."""
+    if 0 <= number < 65536:
         return number
-    reason = f"{number}: expected a port from {first} to {last}; it is left out"
+    reason = f"{number}: expected a port from 1 to 65535; it is left out"
     faults.append(Fault(path, reason))
     return 0
 

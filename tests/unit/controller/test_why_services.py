@@ -266,6 +266,28 @@ def test_a_cluster_address_outside_of_the_cluster_s_ranges_is_for_no_service():
     assert "it is in none of the cluster's service ranges" in told.remarks[0]
 
 
+@pytest.mark.parametrize("port", [20080, 30080])
+@pytest.mark.parametrize("taken", [20080, 30080])
+def test_the_range_of_node_ports_is_the_one_that_was_given(port, taken):
+    """A call of a port is the service's if it is in the range, and the switches say the same."""
+    network = Network(hash, node_ports=(taken, taken + 9))
+    network.set_nodes(NODES)
+    network.set_pods(PODS)
+    for name in network.nodes:
+        network.set_ports(name, ports_of(Cluster.of(pods=PODS, nodes=NODES), name))
+    network.put_service(service("shop/api", f"http=80@{port}"))
+    for part in PARTS:
+        network.put_slice(part)
+    told = Court(network).why("shop/web", "node/node-2", port=port)
+    assert {each.service for each in told.services} == ({"shop/api"} if port == taken else set())
+    assert told.agree
+    if port == taken:
+        assert Court(network).why("203.0.113.7", "node/node-2", port=port).services[0].allowed
+    named = Court(network).why("shop/web", "service/shop/api")
+    left_out = f"service shop/api: spec.ports: {port}: expected a port of nodes from {taken}"
+    assert any(r.startswith(left_out) for r in named.remarks) == (port != taken)
+
+
 @pytest.mark.parametrize("count", [2, 16, 17, 40, 300])
 def test_every_one_of_many_endpoints_is_found(count, monkeypatch):
     """However many groups it takes to choose one."""

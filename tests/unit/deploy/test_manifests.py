@@ -131,7 +131,9 @@ def controller_options() -> dict[str, Any]:
 def test_the_controllers_file_loads() -> None:
     options = controller_options()
     assert options["plain"] is False
-    assert [str(net) for net in options["services"]] == list(agent_options.Config().services)
+    agent = agent_options.load(DEPLOY / "config" / "agent.toml")
+    assert [str(net) for net in options["services"]] == list(agent.services)
+    assert options["node_ports"] == agent.redirected_ports
 
 
 def test_an_unknown_option_of_the_controller_is_named(tmp_path: Path) -> None:
