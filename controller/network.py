@@ -6,31 +6,22 @@ up as if everything had been known from the start; tests hold it to that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from types import MappingProxyType
-from typing import NamedTuple
 
-import msgspec
-
-from ovsnet.controller.belief import (
-    Beliefs,
-    Port,
-    Reason,
-    Refusal,
-    examine,
-    without_newcomers,
-)
+from ovsnet.controller.audiences import Audiences
+from ovsnet.controller.belief import Port, Refusal
 from ovsnet.controller.cluster import Cluster, Overlap
 from ovsnet.controller.policy.enforcement import Enforcement
-from ovsnet.controller.policy.selection import Member
 from ovsnet.controller.services.board import Board
+from ovsnet.controller.views import NodeView, Views
 from ovsnet.flows.channel import Channel, Overlay
-from ovsnet.flows.commons import Change, Commons
+from ovsnet.flows.commons import Commons
 from ovsnet.flows.flow import Block, Flow, Owner
 from ovsnet.flows.ledger import Delta, Ledger
 from ovsnet.flows.node import node_block
-from ovsnet.flows.peer import peer_block, peer_owner
+from ovsnet.flows.peer import peer_owner
 from ovsnet.flows.pod import pod_block, pod_owner
 from ovsnet.flows.serving import legs
 from ovsnet.model import (
@@ -47,34 +38,12 @@ from ovsnet.model import (
     ServiceRef,
     SliceRef,
 )
-from ovsnet.names import NODE_PORTS, PortRange, port_names
+from ovsnet.names import NODE_PORTS, PortRange
 
 Deltas = Mapping[str, Delta]
 """What changed, by node. A node that is not in it has nothing to do, or is new: a switch that
 connects is compared with its whole ledger.
 """
-
-_NOTHING_BELIEVED = Beliefs({}, ())
-
-
-class NodeView(msgspec.Struct, frozen=True):
-    """One node as the controller sees it at this moment.
-
-    `seen` means that its switch has told its ports at least once. `port_names` are their names.
-    """
-
-    node: Node
-    ports: frozenset[Port]
-    beliefs: Beliefs
-    seen: bool = False
-    port_names: frozenset[str] = frozenset()
-
-
-class _Shared(NamedTuple):
-    """What nodes of one audience share; `like` is one of them, now or formerly."""
-
-    like: Node
-    commons: Commons
 
 
 class Network:
@@ -90,20 +59,17 @@ class Network:
         node_ports: PortRange = NODE_PORTS,
     ) -> None:
         self._fingerprint = fingerprint
-        self._channel = channel or Overlay()
         self._cluster = Cluster()
-        self._views: dict[str, NodeView] = {}
+        self._views = Views(self._cluster)
+        self._audiences = Audiences(fingerprint, channel or Overlay())
         self._ledgers: dict[str, Ledger] = {}
-        self._refusing: dict[str, frozenset[str]] = {}
-        self._commons: dict[Hashable, _Shared] = {}
         self._enforcement = Enforcement()
         self._board = Board(fingerprint, service_ranges, node_ports)
-        self._closed = False
 
     @property
     def nodes(self) -> Mapping[str, NodeView]:
         """Every node of the cluster, by name."""
-        return MappingProxyType(self._views)
+        return self._views.all
 
     @property
     def overlaps(self) -> tuple[Overlap, ...]:
@@ -142,8 +108,7 @@ class Network:
 
     def refusals(self) -> Iterator[tuple[str, Refusal]]:
         """Every refused port, with its node."""
-        for node in sorted(frozenset().union(*self._refusing.values())):
-            yield from ((node, refusal) for refusal in self._views[node].beliefs.refusals)
+        return self._views.refusals()
 
     def ledger(self, node: str) -> Ledger:
         """The desired flows of a node.
@@ -156,7 +121,7 @@ class Network:
     @property
     def owners(self) -> frozenset[Owner]:
         """The owners of the blocks of all nodes."""
-        shared = (*(each.commons for each in self._commons.values()), *self._board.all_commons)
+        shared = (*self._audiences.all_commons, *self._board.all_commons)
         own = (ledger.own_owners for ledger in self._ledgers.values())
         return frozenset(chain(*own, *(commons.owners for commons in shared)))
 
@@ -243,64 +208,38 @@ class Network:
 
         To be closed while policies may have changed unheard: a pod never runs outside its policies.
         """
-        if self._closed == closed:
-            return {}
-        self._closed = closed
-        if closed:
-            return {}
-        waiting = {node for node, refusal in self.refusals() if refusal.reason is Reason.NO_NEWS}
-        return self._pods_changed(waiting, ())
+        return self._pods_changed(self._views.close_to_newcomers(closed), ())
 
     def set_pods(self, pods: Iterable[Pod]) -> Deltas:
         """These are all the pods there are."""
         before = self._cluster.pods.keys()
         names = self._cluster.replace_pods(pods)
-        changed = names.union(*self._refusing.values())
-        return self._pods_changed(changed, before | self._cluster.pods.keys())
+        return self._pods_changed(names | self._views.refusing, before | self._cluster.pods.keys())
 
     def put_pod(self, pod: Pod) -> Deltas:
         """A pod as it is now."""
         before = self._cluster.pods.get(pod.ref)
         nodes = self._cluster.put_pod(pod)
-        return self._pods_changed(self._with_ports_of(nodes, before, pod), [pod.ref])
+        return self._pods_changed(self._views.concerned(nodes, before, pod), [pod.ref])
 
     def drop_pod(self, ref: PodRef, uid: str = "") -> Deltas:
         """A pod is gone."""
         before = self._cluster.pods.get(ref)
         nodes = self._cluster.drop_pod(ref, uid)
-        return self._pods_changed(self._with_ports_of(nodes, before), [ref])
+        return self._pods_changed(self._views.concerned(nodes, before), [ref])
 
     def set_ports(self, node: str, ports: Iterable[Port]) -> Deltas:
         """These are all the ports of a node's switch. An unknown node has none."""
-        view = self._views.get(node)
-        new = frozenset(ports)
-        if view is None or (view.seen and view.ports == new):
+        view = self._views.all.get(node)
+        if not self._views.see(node, ports):
             return {}
-        names = frozenset(port.name for port in new)
-        self._views[node] = msgspec.structs.replace(view, ports=new, seen=True, port_names=names)
         # What kubelet reports of pods counts only until the switch has told its ports.
-        return self._pods_changed([node], () if view.seen else self._cluster.pods_on(node))
-
-    def _with_ports_of(self, nodes: Iterable[str], *pods: Pod | None) -> frozenset[str]:
-        """Nodes whose beliefs these pods may change: with a port that is named as theirs. They are
-        some of `nodes`, and all that refuse such a port.
-        """
-        names = {
-            name
-            for pod in pods
-            if pod is not None
-            for name in port_names(pod.namespace, pod.name, pod.uid_on_node)
-        }
-        here = frozenset(
-            name
-            for name in self._views.keys() & set(nodes)
-            if not names.isdisjoint(self._views[name].port_names)
-        )
-        return here.union(*(self._refusing.get(name, ()) for name in names))
+        first = view is not None and not view.seen
+        return self._pods_changed([node], self._cluster.pods_on(node) if first else ())
 
     def _pods_changed(self, nodes: Iterable[str], pods: Iterable[PodRef]) -> Deltas:
         """Pods have changed, and ports of nodes may be believed otherwise than before."""
-        present = self._views.keys() & set(nodes)
+        present = self._views.all.keys() & set(nodes)
         work = {name: self._blocks_of_ports(name) for name in present}
         others = (ref for _, _, refs in work.values() for ref in refs)
         self._refresh({*pods, *others})
@@ -316,30 +255,11 @@ class Network:
     def _refresh(self, pods: Iterable[PodRef]) -> None:
         """Tell the policies of these pods as they are now."""
         for ref in pods:
-            member = self._member(ref)
+            member = self._views.member(ref)
             if member is None:
                 self._enforcement.drop_member(ref)
             else:
                 self._enforcement.put_member(member)
-
-    def _member(self, ref: PodRef) -> Member | None:
-        """A pod as policies see it: with the addresses of its port if its node's switch is known,
-        until then with those that kubelet reported, as far as they are of its node's ranges.
-        """
-        pod = self._cluster.pods.get(ref)
-        if pod is None or pod.host_network or pod.terminated:
-            return None
-        view = self._views.get(pod.node)
-        if view is None:
-            return None
-        if view.seen:
-            endpoint = view.beliefs.endpoints.get(ref)
-            if endpoint is None:
-                return None
-            return Member(ref, pod.labels, endpoint.addresses, pod.node, pod.ports)
-        ranges = view.node.pod_cidrs
-        addresses = tuple(a for a in pod.addresses if any(a in r for r in ranges))
-        return Member(ref, pod.labels, addresses, "", pod.ports) if addresses else None
 
     def _nodes_changed(self, names: Iterable[str]) -> Deltas:
         changed = frozenset(names)
@@ -347,10 +267,7 @@ class Network:
         for name in changed - present.keys():
             self._forget(name)
         before = {n: dict(self._ledgers[n].flows) for n in changed & self._ledgers.keys()}
-        changes = {
-            audience: self._change_shared(shared, changed)
-            for audience, shared in self._commons.items()
-        }
+        changes = self._audiences.change(changed, present)
         deltas: dict[str, Delta] = {}
         for name, node in present.items():
             if name not in self._ledgers:
@@ -358,7 +275,7 @@ class Network:
             elif name in changed:
                 self._change_node(node)
             else:
-                deltas[name] = self._ledgers[name].follow(changes[self._channel.audience(node)])
+                deltas[name] = self._ledgers[name].follow(changes[self._audiences.of(node)])
         self._board.set_pod_ranges(r for node in present.values() for r in node.pod_cidrs)
         self._board.set_node_addresses(a for node in present.values() for a in node.addresses)
         for name, delta in self._served().items():
@@ -373,21 +290,18 @@ class Network:
         }
 
     def _forget(self, name: str) -> None:
-        view = self._views.pop(name, None)
-        if view is not None:
-            self._note_refusals(name, view.beliefs, _NOTHING_BELIEVED)
+        if self._views.forget(name):
             del self._ledgers[name]
 
     def _begin(self, node: Node) -> None:
-        self._views[node.name] = NodeView(node, frozenset(), _NOTHING_BELIEVED)
-        commons = self._commons_for(node)
-        ledger = Ledger(self._fingerprint, commons, peer_owner(node.name))
+        self._views.begin(node)
+        ledger = Ledger(self._fingerprint, self._commons_for(node), peer_owner(node.name))
         ledger.update([node_block(node), *self._board.blocks_on(node.name)])
         self._ledgers[node.name] = ledger
 
     def _change_node(self, node: Node) -> None:
         ledger = self._ledgers[node.name]
-        self._views[node.name] = msgspec.structs.replace(self._views[node.name], node=node)
+        self._views.change(node)
         ledger.move(self._commons_for(node))
         blocks, gone, _ = self._blocks_of_ports(node.name)
         ledger.update([node_block(node), *blocks], gone)
@@ -396,60 +310,29 @@ class Network:
         """The flows that `this` shares: about other nodes with all nodes of its audience, about
         services with all nodes and with those of its zone.
         """
-        audience = self._channel.audience(this)
-        shared = self._commons.get(audience)
-        if shared is None:
-            shared = self._commons[audience] = _Shared(this, Commons(self._fingerprint))
-            self._change_shared(shared, self._cluster.nodes)
-        return shared.commons, *self._board.commons(this.zone)
-
-    def _change_shared(self, shared: _Shared, changed: Iterable[str]) -> list[Change]:
-        present = self._cluster.nodes
-        names = frozenset(changed)
-        return shared.commons.update(
-            [peer_block(shared.like, present[n], self._channel) for n in names & present.keys()],
-            [peer_owner(name) for name in names - present.keys()],
-        )
+        peers = self._audiences.commons(this, self._cluster.nodes)
+        return peers, *self._board.commons(this.zone)
 
     def _blocks_of_ports(self, name: str) -> tuple[list[Block], list[Owner], list[PodRef]]:
         """The blocks of those pods of a node whose endpoints are not what they were, the owners of
         blocks that go, and all these pods.
         """
-        view = self._views[name]
-        before = view.beliefs.endpoints
-        beliefs = examine(view.node, view.ports, self._cluster.pods_of_port)
-        if self._closed:
-            beliefs = without_newcomers(beliefs, before, view.ports)
-        self._views[name] = msgspec.structs.replace(view, beliefs=beliefs)
-        self._note_refusals(name, view.beliefs, beliefs)
-        now = beliefs.endpoints
+        new, old = self._views.examine(name)
+        view = self._views.all[name]
+        endpoints = view.beliefs.endpoints
         services = [leg.service for leg in legs(view.node)]
-        new = [ref for ref, endpoint in now.items() if before.get(ref) != endpoint]
-        old = before.keys() - now.keys()
         return (
-            [pod_block(now[ref], services) for ref in new],
+            [pod_block(endpoints[ref], services) for ref in new],
             [pod_owner(ref) for ref in old],
             [*new, *old],
         )
-
-    def _note_refusals(self, node: str, before: Beliefs, now: Beliefs) -> None:
-        for refusal in before.refusals:
-            port = refusal.port.name
-            others = self._refusing.get(port, frozenset()) - {node}
-            if others:
-                self._refusing[port] = others
-            else:
-                self._refusing.pop(port, None)
-        for refusal in now.refusals:
-            port = refusal.port.name
-            self._refusing[port] = self._refusing.get(port, frozenset()) | {node}
 
     def _served(self) -> Deltas:
         """Enter what has changed of services."""
         changes = self._board.take_changes()
         deltas: dict[str, Delta] = {}
         for name, ledger in self._ledgers.items():
-            zone = changes.zones.get(self._views[name].node.zone, ())
+            zone = changes.zones.get(self._views.all[name].node.zone, ())
             here = changes.nodes.get(name)
             if not (changes.everywhere or zone or here):
                 continue

@@ -11,7 +11,6 @@ from ovsnet.controller.brain import Brain, Watched
 from ovsnet.controller.complainer import standing
 from ovsnet.controller.complaints import POLICY, few
 from ovsnet.controller.drops import PodDrops
-from ovsnet.controller.network import NodeView
 from ovsnet.controller.services.compile import VERSIONS, set_names
 from ovsnet.controller.status import (
     NO_SESSION,
@@ -28,6 +27,7 @@ from ovsnet.controller.status import (
     WatchStatus,
     cookie_text,
 )
+from ovsnet.controller.views import NodeView
 from ovsnet.flows.serving import healthy, unhealthy
 from ovsnet.flows.words import owner_text
 from ovsnet.model import Service

@@ -17,7 +17,7 @@ from ovsnet.controller.inquiry.passage import Fabric, Post, Trackers, Way
 from ovsnet.controller.inquiry.reading import Reader
 from ovsnet.controller.inquiry.record import Barrier, Record
 from ovsnet.controller.inquiry.why import Flows
-from ovsnet.controller.network import NodeView
+from ovsnet.controller.views import NodeView
 from ovsnet.flows.fields import Field, IpProto
 from ovsnet.flows.node import gateway_of
 from ovsnet.flows.policy import WAYS

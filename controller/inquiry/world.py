@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from ovsnet.controller.network import Network, NodeView
+from ovsnet.controller.network import Network
 from ovsnet.controller.services.objections import Objection
+from ovsnet.controller.views import NodeView
 from ovsnet.flows.flow import Flow
 from ovsnet.model import (
     EndpointSlice,

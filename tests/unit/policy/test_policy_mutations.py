@@ -19,7 +19,7 @@ from test_policy_orders import (
     test_any_order_of_events_ends_in_the_flows_of_the_final_state as orders_agree,
 )
 
-from ovsnet.controller import network
+from ovsnet.controller import views
 from ovsnet.controller.policy import grants, isolation, portnames, selection, standing, standings
 from ovsnet.flows import node, policy
 from ovsnet.model import Direction, Operator
@@ -145,7 +145,7 @@ FLOW_BREAKS = {
         ),
     ),
     ("one address of a pod is forgotten", "deny ingress"): replaced(
-        network,
+        views,
         "Member",
         lambda real: lambda ref, labels, addresses, *rest: real(ref, labels, addresses[:1], *rest),
     ),
