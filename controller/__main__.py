@@ -331,7 +331,7 @@ def main(
     network = Network(fingerprint, service_ranges=services, node_ports=node_ports)
     brain = Brain(network, Switchboard(post.term(), timing))
     observer = Observer(brain, post.leadership, time.monotonic, time.time)
-    recorder = Recorder(connection)
+    recorder = Recorder(connection, ours=lambda: post.term() is not None)
     complainer = Complainer(brain, recorder.record, time.monotonic)
     first_load = FirstLoad(lambda: loop.depth)
     loop = Loop(brain, time.monotonic, observer, complainer, first_load, post, term=post.term)

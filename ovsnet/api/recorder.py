@@ -2,7 +2,7 @@
 
 Whoever has something to say is never kept waiting: a bounded queue takes it, and what it cannot
 take is written to the log alone. While the API server is away an Event waits; after a while it is
-given up. Nothing is told twice in short order.
+given up. Nothing is told twice in short order, and nothing by one whose business it is no more.
 """
 
 from __future__ import annotations
@@ -90,19 +90,29 @@ class _FailureError(Exception):
         self.late = late
 
 
+class _WithdrawnError(Exception):
+    """It is not for us any more to tell anything."""
+
+
 class Recorder:
-    """Tells what it is given, from `start` to `stop`. `clock` gives seconds since 1970."""
+    """Tells what it is given, from `start` to `stop`. `clock` gives seconds since 1970.
+
+    `ours` says whether telling is our business now, and is asked before every request, in the
+    recorder's thread: what waits when it says no is dropped, as another tells it.
+    """
 
     def __init__(
         self,
         server: Server,
         *,
         pace: Pace | None = None,
+        ours: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._server = server
         self._pace = pace or Pace()
+        self._ours = ours
         self._clock = clock
         self._chance = chance
         self._log = logs.get("api")
@@ -135,6 +145,8 @@ class Recorder:
                 return
             try:
                 self._tell(*item)
+            except _WithdrawnError:
+                continue
             except Exception:
                 # Nobody else would notice that this thread is gone.
                 self._log.exception("event lost by a fault of our own")
@@ -178,6 +190,8 @@ class Recorder:
 
     def _ask(self, send: Callable[[], Answer], expected: int) -> tuple[int, bytes]:
         """Status and body of an answer that is a success, or has the other expected status."""
+        if not self._ours():
+            raise _WithdrawnError
         try:
             with closing(send()) as answer:
                 body = b"".join(answer.chunks())

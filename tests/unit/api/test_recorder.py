@@ -8,6 +8,7 @@ import threading
 
 import pytest
 from fake_api import FakeAnswer, FakeEvents, status
+from places import wait_for
 
 from ovsnet.api.connection import StalledError, UnreachableError
 from ovsnet.api.recorder import Pace, Recorder
@@ -42,8 +43,8 @@ def begin(clock):
     """Starts a recorder that writes to a server."""
     recorders = []
 
-    def start(server, pace=BRISK):
-        recorders.append(Recorder(server, pace=pace, clock=clock, chance=lambda: 1.0))
+    def start(server, pace=BRISK, **more):
+        recorders.append(Recorder(server, pace=pace, clock=clock, chance=lambda: 1.0, **more))
         recorders[-1].start()
         return recorders[-1]
 
@@ -233,6 +234,44 @@ def test_it_ends_while_the_server_is_away(begin):
     recorder = begin(server, Pace(backoff=3600.0, backoff_most=3600.0))
     recorder.record(REMARK)
     server.wait(lambda: server.requests)
+
+
+@pytest.mark.parametrize(
+    ("known", "before", "written"),
+    [
+        # The first request is not sent, nor one again that failed, nor the next after one that
+        # found the Event there; and nothing of what waits behind.
+        (False, 0, 0),
+        (False, 1, 0),
+        (False, 5, 0),
+        (True, 1, 1),
+        (True, 2, 1),
+    ],
+)
+def test_who_is_not_to_tell_it_any_more_sends_no_further_request(begin, known, before, written):
+    server = FakeEvents()
+    if known:
+        server.events[PATH] = json.loads(first_event(REMARK, 0.0))
+    else:
+        server.ails = [REFUSED] * before
+    lead, answers = threading.Event(), []
+
+    def ours():
+        answers.append(lead.is_set() or len(server.requests) < before)
+        return answers[-1]
+
+    recorder = begin(server, ours=ours)
+    others = [Remark(POLICY, "NotEnforced", f"number {n}", str(n)) for n in range(3)]
+    for remark in (REMARK, *others):
+        recorder.record(remark)
+    wait_for(lambda: answers.count(False) == 4, "all four to be dropped")
+    assert len(server.requests) == before
+    assert len(server.events) == written
+    assert all(event["count"] == 1 for event in server.events.values())
+    # When it is ours again, all is told anew: what was dropped is not held to have been told.
+    lead.set()
+    told(recorder, server, REMARK)
+    assert server.events[PATH]["count"] == 1 + known
 
 
 def test_a_fault_of_its_own_ends_nothing(begin, caplog):
