@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from ovsnet.cni.ports import PortOwner, SwitchPort
-from ovsnet.cni.store import Record, State
+from ovsnet.cni.record import Record, State
 from ovsnet.names import RESERVED_PORTS
 
 

@@ -12,7 +12,7 @@ from ovsnet.cni.node import NotReady
 from ovsnet.cni.ovsdb import DatabaseUnreachable
 from ovsnet.cni.probe import Probe, quickly_then_slowly
 from ovsnet.cni.ranges import Addresses
-from ovsnet.cni.store import Record, State
+from ovsnet.cni.record import Record, State
 
 _ANSWER_SECONDS = 2.0
 

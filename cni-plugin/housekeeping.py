@@ -15,7 +15,7 @@ from ovsnet.cni.locks import Busy
 from ovsnet.cni.netlink import Netlink, NetlinkError
 from ovsnet.cni.node import Network
 from ovsnet.cni.ovsdb import TransactionError
-from ovsnet.cni.store import Record
+from ovsnet.cni.record import Record
 from ovsnet.cni.teardown import Teardown
 
 _log = logs.get("housekeeping")

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from ovsnet import logs
-from ovsnet.cni.store import Record
+from ovsnet.cni.record import Record
 
 _log = logs.get("removal")
 _MOST_AT_ONCE = 256

@@ -10,42 +10,23 @@ Times are seconds of the wall clock, as they must mean the same after a restart.
 
 from __future__ import annotations
 
-import enum
 import json
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any
 
 from ovsnet.cni.conf import Attachment, PodRef
 from ovsnet.cni.ranges import Addresses, NodeRanges
+from ovsnet.cni.record import TABLE, Record, State, insert, select
 from ovsnet.names import PORT_NAME_VARIANTS, port_name
 
 _SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE attachment (
-    container_id TEXT NOT NULL,
-    ifname       TEXT NOT NULL,
-    state        TEXT NOT NULL,
-    network      TEXT NOT NULL,
-    namespace    TEXT NOT NULL,
-    pod          TEXT NOT NULL,
-    uid          TEXT NOT NULL,
-    netns        TEXT NOT NULL,
-    netns_id     TEXT NOT NULL,
-    boot_id      TEXT NOT NULL,
-    port         TEXT UNIQUE,
-    host_offset  INTEGER,
-    addresses    TEXT NOT NULL,
-    delegate     TEXT NOT NULL,
-    result       TEXT NOT NULL,
-    PRIMARY KEY (container_id, ifname)
-) WITHOUT ROWID;
-CREATE INDEX attachment_pod ON attachment (namespace, pod);
+_OTHER_TABLES = """
 CREATE TABLE address (
     address      BLOB PRIMARY KEY,
     container_id TEXT,
@@ -56,43 +37,6 @@ CREATE INDEX address_holder ON address (container_id, ifname);
 CREATE TABLE attempt (uid TEXT PRIMARY KEY, variant INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE cursor (ranges TEXT PRIMARY KEY, host_offset INTEGER NOT NULL) WITHOUT ROWID;
 """
-_COLUMNS = (
-    "container_id, ifname, state, network, namespace, pod, uid, netns, netns_id, boot_id, port,"
-    " host_offset, addresses, delegate, result"
-)
-
-
-class State(enum.StrEnum):
-    """Where an attachment stands."""
-
-    ADDING = "adding"
-    """An ADD is under way, or was when the agent died: whatever it made must go."""
-    READY = "ready"
-    """The ADD succeeded."""
-    REMOVING = "removing"
-    """It is being taken down; what is left of it is found by the port's name."""
-    SUPERSEDED = "superseded"
-    """A newer sandbox of the same pod took over. Holds nothing; waits for its DEL."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """One attachment."""
-
-    attachment: Attachment
-    state: State
-    network: str
-    pod: PodRef
-    netns: str
-    netns_id: str
-    boot_id: str
-    port: str | None = None
-    offset: int | None = None
-    addresses: tuple[str, ...] = ()
-    delegate: Mapping[str, Any] = field(default_factory=dict)
-    """What a delegated IPAM plugin needs to release the addresses; empty with our own."""
-    result: Mapping[str, Any] = field(default_factory=dict)
-    """The result that the ADD returned, in the newest version's form."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +84,7 @@ class Store:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             self._db.executescript(
-                f"BEGIN; {_SCHEMA} PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;"
+                f"BEGIN; {TABLE} {_OTHER_TABLES} PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;"
             )
         elif version != _SCHEMA_VERSION:
             raise sqlite3.DatabaseError(
@@ -183,7 +127,7 @@ class Store:
             else:
                 raise PortNamesTaken
             begun = replace(record, state=State.ADDING, port=port)
-            _insert(db, begun)
+            insert(db, begun)
             return begun
 
     def reserve(self, record: Record, ranges: NodeRanges, now: float) -> tuple[Record, Addresses]:
@@ -249,7 +193,7 @@ class Store:
     def adopt(self, record: Record) -> None:
         """Take in an attachment that the switch knows and this file does not."""
         with self._transaction() as db:
-            _insert(db, record)
+            insert(db, record)
             db.executemany(
                 "INSERT OR REPLACE INTO address VALUES (?, ?, ?, NULL)",
                 [
@@ -355,10 +299,7 @@ class Store:
 
     def _select(self, where: str, *values: str) -> list[Record]:
         with self._lock:
-            rows = self._db.execute(
-                f"SELECT {_COLUMNS} FROM attachment WHERE {where}", values
-            ).fetchall()
-        return [_record(row) for row in rows]
+            return select(self._db, where, values)
 
 
 def _taken(db: sqlite3.Connection, addresses: Addresses) -> bool:
@@ -366,45 +307,3 @@ def _taken(db: sqlite3.Connection, addresses: Addresses) -> bool:
     marks = ", ".join("?" * len(packed))
     query = f"SELECT 1 FROM address WHERE address IN ({marks})"
     return db.execute(query, packed).fetchone() is not None
-
-
-def _insert(db: sqlite3.Connection, record: Record) -> None:
-    db.execute(
-        f"INSERT INTO attachment ({_COLUMNS}) VALUES ({', '.join('?' * 15)})",
-        (
-            record.attachment.container_id,
-            record.attachment.ifname,
-            record.state,
-            record.network,
-            record.pod.namespace,
-            record.pod.name,
-            record.pod.uid,
-            record.netns,
-            record.netns_id,
-            record.boot_id,
-            record.port,
-            record.offset,
-            ",".join(record.addresses),
-            json.dumps(record.delegate),
-            json.dumps(record.result),
-        ),
-    )
-
-
-def _record(row: tuple[Any, ...]) -> Record:
-    (container_id, ifname, state, network, namespace, pod, uid, netns, netns_id, boot_id) = row[:10]
-    port, offset, addresses, delegate, result = row[10:]
-    return Record(
-        Attachment(container_id, ifname),
-        State(state),
-        network,
-        PodRef(namespace, pod, uid),
-        netns,
-        netns_id,
-        boot_id,
-        port,
-        offset,
-        tuple(addresses.split(",")) if addresses else (),
-        json.loads(delegate),
-        json.loads(result),
-    )

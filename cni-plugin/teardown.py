@@ -17,8 +17,8 @@ from ovsnet.cni.errors import CniError, try_again
 from ovsnet.cni.locks import Busy
 from ovsnet.cni.netlink import NetlinkError
 from ovsnet.cni.ovsdb import DatabaseUnreachable, TransactionError
+from ovsnet.cni.record import Record, State
 from ovsnet.cni.removal import Remover
-from ovsnet.cni.store import Record, State
 
 _log = logs.get("teardown")
 

@@ -10,7 +10,7 @@ import pytest
 from ovsnet.cni.adopt import Observed, Repairs, count, decide
 from ovsnet.cni.conf import Attachment, PodRef
 from ovsnet.cni.ports import PortOwner, SwitchPort, owner_in
-from ovsnet.cni.store import Record, State
+from ovsnet.cni.record import Record, State
 from ovsnet.names import GATEWAY_PORT
 
 BOOT = "this-boot"

@@ -13,15 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from ovsnet.cni.conf import Attachment, PodRef
 from ovsnet.cni.ranges import NodeRanges
-from ovsnet.cni.store import (
-    AddressTaken,
-    PortNamesTaken,
-    RangeExhausted,
-    Record,
-    State,
-    Store,
-    Usage,
-)
+from ovsnet.cni.record import Record, State
+from ovsnet.cni.store import AddressTaken, PortNamesTaken, RangeExhausted, Store, Usage
 from ovsnet.names import port_names
 
 RANGES = NodeRanges.of(["10.0.0.0/28", "fd00::/64"])
