@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,22 @@ from tests.conformance.suites import SUITES, Suite
 INTERRUPTED = 130
 FAILED = 1
 _HERE = Path(__file__).parent
-_NEEDED = {
+_NODE = {
     "nsenter": "util-linux",
     "unshare": "util-linux",
     "iptables": "iptables",
     "tc": "iproute2",
     "ping": "iputils-ping",
+}
+"""Programs that tests on one node need, with their Debian packages."""
+
+_CLUSTER = _NODE | {
     "etcd": "etcd-server",
     "mmdebstrap": "mmdebstrap",
     "buildah": "buildah",
     "busybox": "busybox-static",
 }
+"""Programs that a cluster needs besides."""
 
 
 class Tally:
@@ -67,8 +72,9 @@ def _say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """See that all that is needed is there, and that no other run is under way.
+def _alone(needed: Mapping[str, str]) -> Iterator[None]:
+    """See that what is needed is there, and that no other run is under way. `needed` are programs
+    with their packages; whoever needs any needs Go too, by which the others are built.
 
     Exits with `CANNOT_RUN` if it cannot be done here, and says why.
     """
@@ -78,13 +84,14 @@ def _alone() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             check_machine()
-            missing = {name: deb for name, deb in _NEEDED.items() if not shutil.which(name)}
+            missing = {name: deb for name, deb in needed.items() if not shutil.which(name)}
             if missing:
                 packages = " ".join(sorted(set(missing.values())))
                 raise MissingError(
                     f"not installed: {', '.join(missing)}; apt-get install {packages}"
                 )
-            programs.go()
+            if needed:
+                programs.go()
             yield
         except BlockingIOError:
             _say("another run is under way")
@@ -138,7 +145,7 @@ def main() -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def cnitool(arguments: tuple[str, ...]) -> None:
     """Run libcni's own tool against the plugin. ARGUMENTS go to pytest."""
-    with _alone():
+    with _alone(_NODE):
         programs.cnitool()
         try:
             sys.exit(_pytest("cnitool", ["--timeout=120", *arguments]))
@@ -150,7 +157,7 @@ def cnitool(arguments: tuple[str, ...]) -> None:
 @main.command()
 def up() -> None:
     """Start a cluster with the network installed, and leave it running."""
-    with _alone():
+    with _alone(_CLUSTER):
         if clusters.attach(_say) is None:
             made = clusters.up(_say)
             network.install(made, _say)
@@ -161,7 +168,7 @@ def up() -> None:
 @main.command()
 def down() -> None:
     """Take the cluster away."""
-    with _alone():
+    with _alone({}):
         clusters.down()
 
 
@@ -169,7 +176,7 @@ def down() -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def quick(arguments: tuple[str, ...]) -> None:
     """Start a cluster; see that pods, a policy and a service work. ARGUMENTS go to pytest."""
-    with _alone(), _cluster():
+    with _alone(_CLUSTER), _cluster():
         sys.exit(_pytest("quick", ["--timeout=300", *arguments]))
 
 
@@ -177,7 +184,7 @@ def quick(arguments: tuple[str, ...]) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def life(arguments: tuple[str, ...]) -> None:
     """Restart, drain, roll, reboot: what a cluster goes through. ARGUMENTS go to pytest."""
-    with _alone(), _cluster():
+    with _alone(_CLUSTER), _cluster():
         sys.exit(_pytest("life", ["--timeout=900", *arguments]))
 
 
@@ -185,7 +192,7 @@ def life(arguments: tuple[str, ...]) -> None:
 @click.argument("names", nargs=-1, type=click.Choice([suite.name for suite in SUITES]))
 def upstream(names: tuple[str, ...]) -> None:
     """Run suites of Kubernetes' own end-to-end tests; all, unless some are named."""
-    with _alone(), _cluster() as cluster:
+    with _alone(_CLUSTER), _cluster() as cluster:
         sys.exit(_upstream(cluster, [s for s in SUITES if not names or s.name in names]))
 
 
@@ -214,7 +221,7 @@ def _upstream(cluster: Cluster, chosen: Sequence[Suite]) -> int:
 @main.command(name="all")
 def everything() -> None:
     """Everything, one after the other, on one cluster."""
-    with _alone():
+    with _alone(_CLUSTER):
         programs.cnitool()
         try:
             worst = [_pytest("cnitool", ["--timeout=120"])]
@@ -237,7 +244,7 @@ def bursts(pods: int) -> None:
         "bridge": burst.with_bridge,
         "ovsnet": lambda made: network.install(made, _say),
     }
-    with _alone():
+    with _alone(_CLUSTER):
         if clusters.attach(_say) is not None:
             raise click.ClickException("a cluster is running: tests/conformance/run down ends it")
         for name, install in networks.items():

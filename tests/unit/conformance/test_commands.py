@@ -1,0 +1,91 @@
+"""The commands of `tests/conformance/run`: what each asks for before it begins."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+
+import pytest
+from click.testing import CliRunner
+
+from tests.conformance import __main__ as commands
+from tests.conformance.programs import CANNOT_RUN, MissingError
+
+OF_A_CLUSTER = {"etcd", "mmdebstrap", "buildah", "busybox"}
+
+
+@pytest.fixture
+def began(monkeypatch, tmp_path):
+    """What the commands have begun to do; nothing of it is done."""
+    found = []
+
+    def begin(what):
+        def act(*_, **__):
+            found.append(what)
+            raise SystemExit(0)
+
+        return act
+
+    monkeypatch.setattr(commands, "check_machine", lambda: None)
+    monkeypatch.setattr(commands.programs, "cache", lambda: tmp_path)
+    monkeypatch.setattr(commands.programs, "go", lambda: "go")
+    monkeypatch.setattr(commands.programs, "cnitool", lambda: None)
+    monkeypatch.setattr(commands, "_pytest", begin("tests"))
+    monkeypatch.setattr(commands.teardown, "down", lambda *_: None)
+    monkeypatch.setattr(commands.clusters, "attach", begin("cluster"))
+    monkeypatch.setattr(commands.clusters, "down", begin("down"))
+    before = signal.getsignal(signal.SIGTERM)
+    yield found
+    signal.signal(signal.SIGTERM, before)
+
+
+def without(monkeypatch, programs):
+    """These programs are not installed, and all others are."""
+    monkeypatch.setattr(shutil, "which", lambda name: None if name in programs else f"/bin/{name}")
+
+
+def run(*arguments):
+    return CliRunner().invoke(commands.main, arguments)
+
+
+def test_cnitool_needs_nothing_of_a_cluster(began, monkeypatch):
+    without(monkeypatch, OF_A_CLUSTER)
+    assert run("cnitool").exit_code == 0
+    assert began == ["tests"]
+
+
+@pytest.mark.parametrize("program", ["nsenter", "unshare", "iptables", "tc", "ping"])
+def test_cnitool_says_what_it_lacks(began, monkeypatch, program):
+    without(monkeypatch, {program})
+    result = run("cnitool")
+    assert result.exit_code == CANNOT_RUN
+    assert f"cannot run: not installed: {program}; apt-get install" in result.output
+    assert began == []
+
+
+@pytest.mark.parametrize("command", ["up", "quick", "life", "upstream", "burst"])
+@pytest.mark.parametrize("program", sorted(OF_A_CLUSTER | {"nsenter"}))
+def test_what_runs_on_a_cluster_says_what_that_lacks(began, monkeypatch, command, program):
+    without(monkeypatch, {program})
+    result = run(command)
+    assert result.exit_code == CANNOT_RUN
+    assert f"not installed: {program}" in result.output
+    assert began == []
+
+
+@pytest.mark.parametrize("command", ["up", "quick", "life", "upstream", "burst"])
+def test_what_runs_on_a_cluster_begins_where_all_is_there(began, monkeypatch, command):
+    without(monkeypatch, set())
+    assert run(command).exit_code == 0
+    assert began == ["cluster"]
+
+
+def test_a_cluster_can_be_taken_away_without_what_it_was_made_with(began, monkeypatch):
+    def no_go():
+        raise MissingError("Go is not installed")
+
+    monkeypatch.setattr(commands.programs, "go", no_go)
+    without(monkeypatch, OF_A_CLUSTER)
+    assert run("down").exit_code == 0
+    assert began == ["down"]
+    assert run("cnitool").exit_code == CANNOT_RUN
