@@ -15,7 +15,7 @@ from typing import Any
 import click
 import pytest
 
-from ovsnet.sandbox import state, teardown
+from ovsnet.sandbox import process, state, teardown
 from ovsnet.sandbox.cluster import check_machine
 from tests.conformance import burst, programs, record, suites
 from tests.conformance.cluster import cluster as clusters
@@ -263,10 +263,12 @@ def bursts(pods: int) -> None:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def node(node: str, command: tuple[str, ...]) -> None:
     """Run a command on a node of the cluster that runs."""
-    running = clusters.attach(_say)
-    if running is None:
-        raise click.ClickException("no cluster is running: tests/conformance/run up starts one")
-    words = machine.inside(running.machine(node), command)
+    chosen = machine.Machine(clusters.INSTANCE, node)
+    record = process.records(clusters.INSTANCE).get(chosen.process)
+    if record is None or not process.alive(record):
+        reason = f"{node} does not run: tests/conformance/run up starts a cluster"
+        raise click.ClickException(reason)
+    words = machine.inside(chosen, command)
     os.execvp(words[0], words)
 
 

@@ -37,6 +37,7 @@ _API_PORT = 6443
 _READY_SECONDS = 180.0
 _CONTROL_PLANE = "controlplane"
 _PROGRAMS = ("containerd", "kubelet")
+_AWAY = "tests/conformance/run down takes it away"
 
 Report = Callable[[str], None]
 
@@ -131,11 +132,24 @@ def up(report: Report, instance: Layout = INSTANCE, nodes: int = NODES) -> Clust
 
 
 def attach(report: Report, instance: Layout = INSTANCE, nodes: int = NODES) -> Cluster | None:
-    """The cluster that runs, None if there is none."""
+    """The cluster that runs, None if there is none.
+
+    Raises:
+        ClusterError: a part of one runs. Somebody may want to look at it, so it is left alone.
+    """
+    found = process.records(instance)
+    ended = [name for name, record in found.items() if not process.alive(record)]
+    if len(ended) == len(found):
+        if ended:
+            report("all programs of the cluster that was here have ended")
+        return None
+    if ended:
+        logs = ", ".join(str(process.log_path(instance, name)) for name in ended)
+        raise ClusterError(f"of the cluster that runs, {', '.join(ended)} ended: {logs}; {_AWAY}")
     cluster = Cluster(instance, plan.plan(nodes), stock(report), roots.node(report))
-    found = process.records(instance) if instance.processes.exists() else {}
-    running = found and all(map(process.alive, found.values())) and cluster.kubeconfig.exists()
-    return cluster if running else None
+    if not cluster.kubeconfig.exists():
+        raise ClusterError(f"a cluster has begun to start and is not complete; {_AWAY}")
+    return cluster
 
 
 def down(instance: Layout = INSTANCE) -> None:
