@@ -20,8 +20,14 @@ def run(*arguments: str) -> Result:
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    def start(*_: object) -> None:
+        pytest.fail("a sandbox was to be started")
+
     monkeypatch.setattr(layout, "RUN_DIRECTORY", tmp_path / "run")
+    # Whoever runs these tests may have a sandbox of another name in mind.
+    monkeypatch.delenv(layout.INSTANCE_VARIABLE, raising=False)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(cluster, "_start", start)
     return tmp_path / "run"
 
 
