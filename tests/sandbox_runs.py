@@ -35,7 +35,8 @@ def sandbox(
         refused = lab.refusals()
         assert not refused, refused
     finally:
-        lab.down()
+        with undisturbed():
+            lab.down()
 
 
 def _clear_the_dead(kind: str) -> None:
@@ -54,6 +55,17 @@ def ended_by_a_signal() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Whoever presses Ctrl-C a second time, as it takes a while, must not end what takes down."""
+    before = {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def introduce(pods: Iterable[PodPlace]) -> None:

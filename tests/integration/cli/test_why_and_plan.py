@@ -15,7 +15,7 @@ import pytest
 from commands import Said, ovsnet
 from places import PodPlace, wait_for
 from sandbox_lab import NAMESPACE, Lab
-from sandbox_runs import ended_by_a_signal, introduce, sandbox
+from sandbox_runs import introduce, sandbox
 
 from ovsnet.model import ContainerPort
 from ovsnet.sandbox import node
@@ -99,7 +99,7 @@ class Town:
 
 @pytest.fixture(scope="module")
 def _town() -> Iterator[Town]:
-    with ended_by_a_signal(), sandbox("clitest", "a", 2) as lab:
+    with sandbox("clitest", "a", 2) as lab:
         lab.post_pod("web", "node1", labels={"app": "web"})
         lab.post_pod("db", "node2", labels={"app": "db"}, ports=[SQL])
         lab.post_pod("other", "node1")

@@ -12,7 +12,7 @@ from commands import Said, ovsnet
 from in_effect import expect_settled
 from places import Place, PodPlace, wait_for
 from sandbox_lab import NAMESPACE, Lab
-from sandbox_runs import ended_by_a_signal, introduce, sandbox
+from sandbox_runs import introduce, sandbox
 
 from ovsnet.model import ContainerPort
 
@@ -86,7 +86,7 @@ def service(name: str, **spec: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def market() -> Iterator[Market]:
-    with ended_by_a_signal(), sandbox("whysvc", "a", 2) as lab:
+    with sandbox("whysvc", "a", 2) as lab:
         for number in (1, 2):
             lab.post_pod(f"api-{number}", f"node{number}", labels={"app": "api"}, ports=[HTTP])
         lab.post_pod("web", "node1", labels={"app": "web"})

@@ -8,15 +8,9 @@ import pytest
 from places import PodPlace
 from replicated_lab import ReplicatedLab
 from sandbox_lab import Lab
-from sandbox_runs import ended_by_a_signal, introduce, sandbox
+from sandbox_runs import introduce, sandbox
 
 REPLICAS = 3
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _ended_by_a_signal() -> Iterator[None]:
-    with ended_by_a_signal():
-        yield
 
 
 @pytest.fixture(scope="session")

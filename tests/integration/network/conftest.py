@@ -6,7 +6,7 @@ import datapath
 import pytest
 from places import Place, PodPlace, wait_for
 from sandbox_lab import Lab
-from sandbox_runs import ended_by_a_signal, introduce, sandbox
+from sandbox_runs import introduce, sandbox
 from scene import Scene
 from switch_state import expect_exact_flows
 from wire import taps
@@ -14,12 +14,6 @@ from wire import taps
 _PODS = {"a1": "node1", "b1": "node1", "a2": "node2", "b2": "node2", "a3": "node3"}
 _AUDIT = "1"
 _KEPT = ("c1", "d1", "c2")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _ended_by_a_signal() -> Iterator[None]:
-    with ended_by_a_signal():
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,9 @@ import random
 from collections.abc import Iterator
 
 import pytest
+from lab_nodes import CommandError
 from places import PodPlace, wait_for
-from sandbox_lab import NAMESPACE, CommandError, Lab
+from sandbox_lab import NAMESPACE, Lab
 from switch_state import dump, expect_exact_flows
 
 from ovsnet.sandbox import netns, node

@@ -4,17 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 from sandbox_lab import Lab
-from sandbox_runs import ended_by_a_signal, introduce, sandbox
+from sandbox_runs import introduce, sandbox
 from switch_state import expect_exact_flows
 from town import Town, build
 from volley import Volley
 from wire import taps
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _ended_by_a_signal() -> Iterator[None]:
-    with ended_by_a_signal():
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import real_apiserver
 from places import wait_for
 from replicated_lab import LEASE, ReplicatedLab
 from sandbox_lab import ACCOUNTS, NAMESPACE, Lab
-from sandbox_runs import ended_by_a_signal, sandbox
+from sandbox_runs import sandbox
 from secure_lab import CONFIG_MAP, SECRET, SecureLab
 
 from ovsnet.sandbox import agent
@@ -47,7 +47,7 @@ NOT_HERE = {
 def secure() -> Iterator[SecureLab]:
     """Set up as an installed network is: TLS, a Lease, and controllers behind their service."""
     real_apiserver.require()
-    with ended_by_a_signal(), sandbox("rights", "a", 1) as lab:
+    with sandbox("rights", "a", 1) as lab:
         made = SecureLab(lab)
         ReplicatedLab(lab, 1).publish_all()
         made.secure("--lease", LEASE, "--pod", CONTROLLER, "--pod-address", str(made.control))

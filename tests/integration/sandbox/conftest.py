@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from sandbox_runs import undisturbed
 from slowness import SLOW
 
 from ovsnet.sandbox import process, teardown
@@ -80,4 +81,5 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     try:
         yield found
     finally:
-        teardown.down(found.layout)
+        with undisturbed():
+            teardown.down(found.layout)

@@ -16,7 +16,7 @@ import pytest
 from in_effect import expect_settled
 from places import Place, PodPlace
 from sandbox_lab import NAMESPACE, Lab
-from sandbox_runs import ended_by_a_signal, sandbox
+from sandbox_runs import sandbox
 from slowness import SLOW
 
 from ovsnet.model import ContainerPort
@@ -35,7 +35,7 @@ REFUSED, SILENT = "refused", "silent"
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    with ended_by_a_signal(), sandbox("sctptest", "a", 2) as made:
+    with sandbox("sctptest", "a", 2) as made:
         yield made
 
 

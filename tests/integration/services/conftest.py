@@ -6,14 +6,8 @@ import pytest
 from answerers import answerers
 from market import Market, build
 from programs import LENIENT_API_SERVER
-from sandbox_runs import ended_by_a_signal, introduce, sandbox
+from sandbox_runs import introduce, sandbox
 from switch_state import expect_exact_flows
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _ended_by_a_signal() -> Iterator[None]:
-    with ended_by_a_signal():
-        yield
 
 
 @pytest.fixture(scope="session")

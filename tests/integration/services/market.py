@@ -21,8 +21,9 @@ from urllib.parse import urlencode
 from answerers import Answerers
 from calling import Ring
 from in_effect import expect_settled
+from lab_api import ApiRefusalError
 from places import Place, PodPlace, wait_for
-from sandbox_lab import ApiRefusalError, Lab
+from sandbox_lab import Lab
 from service_objects import node as planned_node
 from service_strategies import BEYOND, BYSTANDER, HOSTS
 from service_wire import wire_service, wire_slice

@@ -15,9 +15,9 @@ from agreement import disagreements
 from calling import Ring
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from lab_api import ApiRefusalError
 from market import Market
 from msgspec.structs import replace
-from sandbox_lab import ApiRefusalError
 from service_strategies import service_worlds
 from slowness import SLOW
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from places import PodPlace, wait_for
 from sandbox_lab import NAMESPACE, Lab
-from sandbox_runs import ended_by_a_signal, introduce, sandbox
+from sandbox_runs import introduce, sandbox
 
 from ovsnet.sandbox.cluster import AGENTS_PORT
 from ovsnet.sandbox.layout import INSTANCE_VARIABLE
@@ -27,12 +27,6 @@ DENY = {
     "metadata": {"name": "deny", "namespace": NAMESPACE},
     "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _ended_by_a_signal() -> Iterator[None]:
-    with ended_by_a_signal():
-        yield
 
 
 @pytest.fixture(scope="module")

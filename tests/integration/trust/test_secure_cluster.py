@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from places import wait_for
 from sandbox_lab import Lab
-from sandbox_runs import ended_by_a_signal, introduce, sandbox
+from sandbox_runs import introduce, sandbox
 from secure_lab import (
     ACCOUNT,
     CONFIG_MAP,
@@ -33,12 +33,6 @@ from ovsnet.sandbox.state import CONTROLLER
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.fixture(scope="module")
-def _ended() -> Iterator[None]:
-    with ended_by_a_signal():
-        yield
-
-
 @contextlib.contextmanager
 def nothing_lost(pods):
     """Two pods of different nodes talk for as long as this lasts."""
@@ -53,7 +47,7 @@ def nothing_lost(pods):
 
 
 @pytest.fixture(scope="module")
-def plain(_ended: None) -> Iterator[Lab]:
+def plain() -> Iterator[Lab]:
     with sandbox("trust", "a", 2) as made:
         yield made
 

@@ -24,8 +24,9 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.fail("a sandbox was to be started")
 
     monkeypatch.setattr(layout, "RUN_DIRECTORY", tmp_path / "run")
-    # Whoever runs these tests may have a sandbox of another name in mind.
-    monkeypatch.delenv(layout.INSTANCE_VARIABLE, raising=False)
+    # Whoever runs these tests may have a sandbox of another sort in mind.
+    for variable in (layout.INSTANCE_VARIABLE, layout.PROGRAMS_VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(cluster, "_start", start)
     return tmp_path / "run"
