@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from lab_nodes import CommandError
 from places import wait_for
-from sandbox_lab import CommandError, Lab
+from sandbox_lab import Lab
 from switch_state import network, stamp
 
 

@@ -11,8 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lab_api import ApiRefusalError
+from lab_processes import WITHOUT_PROXY
 from places import wait_for
-from sandbox_lab import _WITHOUT_PROXY, ApiRefusalError, Lab
+from sandbox_lab import Lab
 
 from ovsnet.sandbox import agent, cluster, plan, process, state
 
@@ -128,7 +130,7 @@ class ReplicatedLab:
 
         def ask() -> tuple[int, bytes]:
             try:
-                with _WITHOUT_PROXY.open(url, timeout=5) as answer:
+                with WITHOUT_PROXY.open(url, timeout=5) as answer:
                     return answer.status, answer.read()
             except urllib.error.HTTPError as error:
                 return error.code, error.read()

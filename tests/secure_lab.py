@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lab_api import ApiRefusalError
 from places import wait_for
-from sandbox_lab import ApiRefusalError, Lab
+from sandbox_lab import Lab
 
 from ovsnet.cni.credentials import Files
 from ovsnet.cni.exchange import Exchange

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
+from lab_nodes import CommandError
 from places import wait_for
-from sandbox_lab import CommandError, Lab
+from sandbox_lab import Lab
 
 from ovsnet.api import (
     ENDPOINT_SLICE,

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import deployed
 import pytest
 import real_apiserver
+from lab_api import ACCOUNTS
 from places import wait_for
 from replicated_lab import LEASE, ReplicatedLab
-from sandbox_lab import ACCOUNTS, NAMESPACE, Lab
+from sandbox_lab import NAMESPACE, Lab
 from sandbox_runs import sandbox
 from secure_lab import CONFIG_MAP, SECRET, SecureLab
 
