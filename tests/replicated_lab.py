@@ -15,8 +15,9 @@ from lab_api import ApiRefusalError
 from lab_processes import WITHOUT_PROXY
 from places import wait_for
 from sandbox_lab import Lab
+from secure_lab import SecureLab, restart_agent
 
-from ovsnet.sandbox import agent, cluster, plan, process, state
+from ovsnet.sandbox import cluster, plan, process, state
 
 SYSTEM, NAME = "ovsnet-system", "ovsnet-controller"
 LEASE = f"{SYSTEM}/{NAME}"
@@ -27,10 +28,13 @@ _APART = 10
 
 
 class ReplicatedLab:
-    """What tests do to it. `replicas` are the names of the controllers' processes."""
+    """What tests do to it. `replicas` are the names of the controllers' processes, which speak TLS
+    if it is to be `secure`.
+    """
 
-    def __init__(self, lab: Lab, count: int) -> None:
+    def __init__(self, lab: Lab, count: int, *, secure: bool = False) -> None:
         self.lab = lab
+        self.secure = secure
         self.control = plan.plan(1).control.ipv4
         numbered = [f"{state.CONTROLLER}-{number}" for number in range(2, count + 1)]
         self.replicas = (state.CONTROLLER, *numbered)
@@ -39,6 +43,8 @@ class ReplicatedLab:
         """Have several controllers in the place of one, and agents that follow the service."""
         lab = self.lab
         self.publish_all()
+        if self.secure:
+            SecureLab(lab).register_agents()
         lab.restart_with(state.CONTROLLER, *self._command(state.CONTROLLER))
         where = str(lab.layout.netns("control"))
         for replica in self.replicas[1:]:
@@ -90,10 +96,11 @@ class ReplicatedLab:
     def target(self, replica: str) -> str:
         """By what switches know a controller."""
         apart = _APART * self.replicas.index(replica)
-        return f"tcp:{self.control}:{cluster.OPENFLOW_PORT + apart}"
+        return f"{'ssl' if self.secure else 'tcp'}:{self.control}:{cluster.OPENFLOW_PORT + apart}"
 
     def _command(self, replica: str) -> Sequence[str]:
-        words = list(self.lab.command(state.CONTROLLER))
+        plain = {"--plain"} if self.secure else set()
+        words = [word for word in self.lab.command(state.CONTROLLER) if word not in plain]
         apart = _APART * self.replicas.index(replica)
         changed = {
             "--listen": f"{self.control}:{cluster.OPENFLOW_PORT + apart}",
@@ -107,19 +114,12 @@ class ReplicatedLab:
         return (*words, "--lease", LEASE, "--pod", replica, "--pod-address", str(self.control))
 
     def _follow(self, name: str) -> None:
-        lab = self.lab
-        file = lab.layout.node(name).agent / "agent.toml"
-        kept = [
-            line
-            for line in file.read_text().splitlines(keepends=True)
-            if line.split()[0] not in {"controllers", "agents_urls"}
-        ]
-        file.write_text(
-            "".join(kept) + agent.toml({"controller_service": LEASE}) + "plain = true\n"
-        )
-        lab.kill(f"agent-{name}")
-        lab.start(f"agent-{name}")
-        lab.wait_for_agent(name)
+        service = {"controller_service": LEASE}
+        if self.secure:
+            SecureLab(self.lab).start_agent(name, service)
+        else:
+            restart_agent(self.lab, name, service | {"plain": True})
+        self.lab.wait_for_agent(name)
 
     # --- what is asked ---
 

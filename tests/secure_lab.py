@@ -36,15 +36,19 @@ class SecureLab:
 
     def secure(self, *options: str) -> None:
         """Have controller and agents speak TLS from now on."""
+        self.register_agents()
+        self.start_controller(*options)
+        for name in self.lab.nodes:
+            self.secure_agent(name)
+
+    def register_agents(self) -> None:
+        """Make the agents' account, and the pods whose tokens they show."""
         lab = self.lab
         lab.ensure("/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
         for account in (ACCOUNT, "somebody"):
             lab.ensure(f"{_ALL}/serviceaccounts", {"metadata": {"name": account}})
         for name in lab.nodes:
             self.post_pod(f"{ACCOUNT}-{name}", name)
-        self.start_controller(*options)
-        for name in lab.nodes:
-            self.secure_agent(name)
 
     def start_controller(self, *options: str) -> None:
         if not self._command:
@@ -73,7 +77,7 @@ class SecureLab:
             "controllers": [f"ssl:{self.control}:{openflow}" for openflow, _ in ports],
             "agents_urls": [self.url(agents) for _, agents in ports],
         }
-        self._start_agent(name, options)
+        self.start_agent(name, options)
 
     def discover(self, name: str) -> None:
         """Have a node's agent find the controller by its Service, which says TLS by itself."""
@@ -97,19 +101,13 @@ class SecureLab:
         }
         path = f"/apis/discovery.k8s.io/v1/namespaces/{SYSTEM}/endpointslices"
         self.lab.ensure(path, found)
-        self._start_agent(name, {"controller_service": f"{SYSTEM}/ovsnet-controller"})
+        self.start_agent(name, {"controller_service": f"{SYSTEM}/ovsnet-controller"})
 
-    def _start_agent(self, name: str, options: dict[str, Any]) -> None:
-        directory = self.lab.layout.node(name).agent
-        file = directory / "agent.toml"
-        (directory / "token").write_text(self.token(f"{ACCOUNT}-{name}"))
-        others = {"controllers", "agents_urls", "controller_service", "token"}
-        lines = file.read_text().splitlines()
-        kept = [line for line in lines if line.split()[0] not in others]
-        options |= {"token": str(directory / "token")}
-        file.write_text("\n".join(kept) + "\n" + agent.toml(options))
-        self.lab.kill(f"agent-{name}")
-        self.lab.start(f"agent-{name}")
+    def start_agent(self, name: str, options: dict[str, Any]) -> None:
+        """As `restart_agent`, with a token."""
+        token = self.lab.layout.node(name).agent / "token"
+        token.write_text(self.token(f"{ACCOUNT}-{name}"))
+        restart_agent(self.lab, name, options | {"token": str(token)})
 
     def url(self, port: int = cluster.AGENTS_PORT) -> str:
         return f"https://{self.control}:{port}"
@@ -184,6 +182,17 @@ class SecureLab:
         return self.lab.ovs(
             name, "ovs-vsctl", "--columns=target,is_connected", "list", "Controller"
         )
+
+
+def restart_agent(lab: Lab, name: str, options: dict[str, Any]) -> None:
+    """Start a node's agent anew, with these options about controllers in place of its own."""
+    file = lab.layout.node(name).agent / "agent.toml"
+    others = {"controllers", "agents_urls", "controller_service", "token"}
+    lines = file.read_text().splitlines()
+    kept = [line for line in lines if line.split()[0] not in others]
+    file.write_text("\n".join(kept) + "\n" + agent.toml(options))
+    lab.kill(f"agent-{name}")
+    lab.start(f"agent-{name}")
 
 
 def mode(path: Path) -> int:

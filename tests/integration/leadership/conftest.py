@@ -13,20 +13,26 @@ from sandbox_runs import introduce, sandbox
 REPLICAS = 3
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def secure() -> bool:
+    """Whether switches, agents and controllers speak TLS."""
+    return False
+
+
+@pytest.fixture(scope="module")
 def made() -> Iterator[Lab]:
     with sandbox("lead", "a", 2) as lab:
         yield lab
 
 
-@pytest.fixture(scope="session")
-def _replicated(made: Lab) -> ReplicatedLab:
-    replicated = ReplicatedLab(made, REPLICAS)
+@pytest.fixture(scope="module")
+def _replicated(made: Lab, secure: bool) -> ReplicatedLab:
+    replicated = ReplicatedLab(made, REPLICAS, secure=secure)
     replicated.replicate()
     return replicated
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pods(_replicated: ReplicatedLab) -> dict[str, PodPlace]:
     """Two pods on node1 and one on node2, who have spoken to each other."""
     found = _replicated.lab.pods([("c1", "node1"), ("d1", "node1"), ("c2", "node2")])
