@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ovsnet.cni import openvswitch
-from ovsnet.cni.openvswitch import StartError, answers, prepare, stand_by, version
+from ovsnet.cni.openvswitch import StartError, answers, prepare, runs, stand_by, version
 
 
 def run(command: Sequence[str]) -> str:
@@ -96,6 +96,16 @@ def test_only_one_who_listens_answers(tmp_path: Path) -> None:
     # A killed server leaves its socket.
     assert path.exists()
     assert not answers(path)
+
+
+@pytest.mark.parametrize("name", ["db.sock", openvswitch.OWN_SOCKET])
+def test_one_that_is_ending_or_starting_runs_too(tmp_path: Path, name: str) -> None:
+    assert not runs(tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / name))
+        listener.listen()
+        assert runs(tmp_path)
+    assert not runs(tmp_path)
 
 
 class Host:
