@@ -184,12 +184,6 @@ def configure_link(index: int, mac: str, mtu: int) -> Message:
     return Message(_SETLINK, 0, body, f"set MAC {mac} and MTU {mtu} on link {index}")
 
 
-def set_mtu(index: int, mtu: int) -> Message:
-    """Give a link its MTU."""
-    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute_u32(_IFLA_MTU, mtu)
-    return Message(_SETLINK, 0, body, f"set MTU {mtu} on link {index}")
-
-
 def add_address(index: int, address: Address, prefix: int) -> Message:
     """Put an address on a link, without duplicate address detection."""
     body = (

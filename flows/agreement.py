@@ -18,11 +18,10 @@ from ovsnet.flows.fields import CtState, Field, IpProto
 from ovsnet.flows.flow import Ct, Flow, Goto, OutputField, SetField, Term, match, term
 from ovsnet.flows.priorities import AHEAD, BEFORE, FIRST, USUAL
 from ovsnet.flows.registers import OUT_PORT, SAID, SOURCE, Said, Side
-from ovsnet.flows.terms import FAMILIES, ct_state, in_port
+from ovsnet.flows.terms import FAMILIES, REPLY, ct_state, in_port
 from ovsnet.model import IPAddress
 from ovsnet.names import TUNNEL_KEY, TUNNEL_OFPORT, TUNNEL_REPLY_KEY, Table
 
-_REPLY = ct_state(CtState.TRK | CtState.RPL, CtState.INV)
 _UDP = Term(Field.IP_PROTO, IpProto.UDP)
 
 
@@ -44,7 +43,7 @@ def replies_to_peers() -> Flow:
     return Flow(
         Table.OUTPUT,
         USUAL,
-        match(OUT_PORT.matches(TUNNEL_OFPORT), _REPLY),
+        match(OUT_PORT.matches(TUNNEL_OFPORT), REPLY),
         (SetField(Field.TUN_ID, TUNNEL_REPLY_KEY), OutputField(OUT_PORT.bits)),
     )
 
@@ -62,7 +61,7 @@ def the_lower_node_is_right(own: Iterable[IPAddress], zone: int) -> Iterator[Flo
     if address is None:
         return
     field = Field.TUN_SRC if address.version == 4 else Field.TUN_IPV6_SRC
-    said = (SAID.matches(Said.FORWARD), _REPLY, _UDP)
+    said = (SAID.matches(Said.FORWARD), REPLY, _UDP)
     if address.version == 4:
         # From a node that has IPv6 alone, which would be lower than all. It is not turned.
         for family in FAMILIES:

@@ -49,7 +49,7 @@ from ovsnet.flows.service import (
     set_id,
     towards_endpoints,
 )
-from ovsnet.flows.terms import FAMILIES, ct_state, destination, in_port, mac, source
+from ovsnet.flows.terms import FAMILIES, REPLY, ct_state, destination, in_port, mac, source
 from ovsnet.model import IPAddress, IPNetwork, Node, Protocol
 from ovsnet.names import (
     GATEWAY_OFFSET,
@@ -66,7 +66,6 @@ from ovsnet.names import (
 )
 
 _MARK_IT = Move(NATTED.bits, MARKS)
-_ANSWER = ct_state(CtState.TRK | CtState.RPL, CtState.INV)
 _FORWARD = ct_state(CtState.TRK, CtState.RPL | CtState.REL | CtState.INV)
 _ESTABLISHED = ct_state(CtState.TRK | CtState.EST, CtState.RPL | CtState.REL | CtState.INV)
 _NEW = ct_state(CtState.TRK | CtState.NEW)
@@ -211,7 +210,7 @@ def refusals() -> Iterator[Flow]:
     other end: the node gets them, from a MAC that says that it is to refuse them. And its answers.
     """
     refused = NATTED.has(Natted.REFUSED)
-    answer = match(_ANSWER, term(Field.CT_MARK, Natted.REFUSED, Natted.REFUSED))
+    answer = match(REPLY, term(Field.CT_MARK, Natted.REFUSED, Natted.REFUSED))
     for condition in (match(refused), answer):
         yield Flow(Table.CONNTRACK_STATE, BEFORE, condition, (Goto(Table.COMMIT),))
 
@@ -278,12 +277,12 @@ def answers() -> Iterator[Flow]:
     """
     served, source_too, refused = Natted.SERVED, Natted.SOURCE, Natted.REFUSED
     for family in FAMILIES:
-        plain = match(_ANSWER, _marked(served), family)
+        plain = match(REPLY, _marked(served), family)
         yield Flow(Table.ANSWER, USUAL, plain, (NATTED.set(served), Goto(Table.ANSWER_SERVICE)))
-        both = match(_ANSWER, _marked(served | source_too), family)
+        both = match(REPLY, _marked(served | source_too), family)
         undo = Ct(SOURCE_ZONE, Table.ANSWER_SERVICE, nat=Nat())
         yield Flow(Table.ANSWER, USUAL, both, (NATTED.set(served | source_too), undo))
-        no = match(_ANSWER, _marked(refused | source_too), family)
+        no = match(REPLY, _marked(refused | source_too), family)
         undo = Ct(SOURCE_ZONE, Table.ROUTE, nat=Nat())
         yield Flow(Table.ANSWER, USUAL, no, (NATTED.set(source_too), undo))
         undo = Ct(SERVICE_ZONE, Table.ROUTE, nat=Nat())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network
 
-from ovsnet.flows.fields import EthType, Field, IpProto
+from ovsnet.flows.fields import CtState, EthType, Field, IpProto
 from ovsnet.flows.flow import Action, Match, SetField, Term, term
 from ovsnet.model import IPAddress, IPNetwork
 
@@ -37,6 +37,10 @@ def icmpv6(kind: int) -> tuple[Term, Term, Term]:
 def ct_state(set_bits: int, clear_bits: int = 0) -> Term:
     """These bits of ct_state are set, and those are not."""
     return term(Field.CT_STATE, set_bits, set_bits | clear_bits)
+
+
+REPLY = ct_state(CtState.TRK | CtState.RPL, CtState.INV)
+"""The tracker takes the packet for one that goes back to whoever began the connection."""
 
 
 def source(where: IPAddress | IPNetwork) -> Match:

@@ -293,6 +293,3 @@ def description(
     fixed = struct.pack("!BxHHHHHQ", table, priority, idle, 0, 0, 0, flow.cookie)
     body = fixed + match + stats + flow.instructions
     return struct.pack("!HH", len(body) + 4, 0) + body
-
-
-STRANGE_TABLE = max(Table) + 1

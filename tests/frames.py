@@ -15,7 +15,6 @@ IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 MORE_FRAGMENTS = 0x2000
-DONT_FRAGMENT = 0x4000
 
 
 class Ends(NamedTuple):

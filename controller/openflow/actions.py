@@ -78,8 +78,6 @@ _CT_COMMIT: Final = 1
 _CT_FORCE: Final = 2
 # Hashing the source address alone, and what is done with the hash (nicira-ext.h).
 _NW_SRC, _MODULO_N = 4, 0
-_NAT_SOURCE: Final = 1
-_NAT_DESTINATION: Final = 2
 _NAT_IPV4_MIN: Final = 0x01
 _NAT_IPV6_MIN: Final = 0x04
 _NAT_PORT_MIN: Final = 0x10

@@ -19,7 +19,6 @@ from ovsnet.model import IPAddress
 
 F = Field
 FIRST_FRAGMENT = 1
-LATER_FRAGMENT = 3
 _LATER = 2
 _NOTHING = (0,) * len(Field)
 _TRANSPORT = frozenset(

@@ -90,11 +90,6 @@ class OpenVSwitch:
         """Process id of ovs-vswitchd while it runs."""
         return self._switch.pid if self._switch else None
 
-    @property
-    def server_pid(self) -> int | None:
-        """Process id of ovsdb-server while it runs."""
-        return self._server.pid if self._server else None
-
     def __enter__(self) -> Self:
         try:
             self.start()

@@ -35,12 +35,6 @@ def _key_element(item: Any, schema: Schema) -> str:
     return "k:" + _text(keys)
 
 
-def _child(schema: Schema, name: str) -> Schema:
-    if schema.shape is Shape.STRUCT:
-        return schema.fields.get(name, ANYTHING)
-    return schema.item or ANYTHING
-
-
 def _walk(value: Any, schema: Schema, path: Path) -> Iterator[tuple[Path, Any]]:
     """Every field that is owned by itself, with its value."""
     if schema.shape in (Shape.STRUCT, Shape.MAP) and isinstance(value, dict):
@@ -48,7 +42,7 @@ def _walk(value: Any, schema: Schema, path: Path) -> Iterator[tuple[Path, Any]]:
             yield path, value
         else:
             for name, item in value.items():
-                yield from _walk(item, _child(schema, name), (*path, f"f:{name}"))
+                yield from _walk(item, schema.of_field(name), (*path, f"f:{name}"))
     elif schema.shape is Shape.LIST and isinstance(value, list) and value:
         yield from _walk_list(value, schema, path)
     else:
@@ -136,7 +130,7 @@ def merge_applied(live: Any, config: Any, schema: Schema) -> Any:
         merged = dict(live)
         for name, item in config.items():
             if item is not None:
-                merged[name] = merge_applied(live.get(name), item, _child(schema, name))
+                merged[name] = merge_applied(live.get(name), item, schema.of_field(name))
         return merged
     if schema.shape is Shape.LIST and isinstance(config, list) and isinstance(live, list):
         if schema.merge.list_type == "map":
@@ -177,7 +171,7 @@ def _prune(value: Any, path: Path, gone: FieldSet, kept: FieldSet, schema: Schem
     if schema.shape in (Shape.STRUCT, Shape.MAP) and isinstance(value, dict):
         result = {}
         for name, item in value.items():
-            rest = _prune(item, (*path, f"f:{name}"), gone, kept, _child(schema, name))
+            rest = _prune(item, (*path, f"f:{name}"), gone, kept, schema.of_field(name))
             if rest is not _GONE:
                 result[name] = rest
         return _GONE if value and not result and path else result

@@ -71,6 +71,12 @@ class Schema:
     required: frozenset[str] = frozenset()
     """Of a STRUCT: fields that are there even when they are empty."""
 
+    def of_field(self, name: str) -> Schema:
+        """The type of a field of this name, or of what a map has under it."""
+        if self.shape is Shape.STRUCT:
+            return self.fields.get(name, ANYTHING)
+        return self.item or ANYTHING
+
 
 ANYTHING = Schema(Shape.FREE)
 

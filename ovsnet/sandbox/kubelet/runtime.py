@@ -19,9 +19,6 @@ from ovsnet.sandbox.kubelet.conflist import Json, NetworkList
 from ovsnet.sandbox.kubelet.sandboxes import Target
 
 INTERFACE = "eth0"
-TRY_AGAIN_LATER = 11
-"""The specification's error code for a plugin that cannot serve now but may later."""
-
 _FAILED_WITHOUT_ERROR = 100
 _EXECUTION_SECONDS = 60.0
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ovsnet.sandbox.apiserver.kinds import POD, Kind, Object
 from ovsnet.sandbox.apiserver.store import Key
+from ovsnet.sandbox.workloads.objects import Pod
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,11 @@ def pod_from_template(
 def create_pod(owner: Object, pod: Object) -> Create:
     """Create a pod in its owner's namespace."""
     return Create(POD, owner["metadata"]["namespace"], pod)
+
+
+def delete_pod(pod: Pod) -> Delete:
+    """Delete a pod, and no later one of its name."""
+    return Delete(POD, (pod.metadata.namespace, pod.metadata.name), pod.metadata.uid)
 
 
 def status_patch(kind: Kind, obj: Object, status: Object) -> list[Patch]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ovsnet.sandbox.apiserver.kinds import DAEMON_SET, POD, Object
+from ovsnet.sandbox.apiserver.kinds import DAEMON_SET, Object
 from ovsnet.sandbox.workloads.actions import (
     Action,
-    Delete,
     create_pod,
+    delete_pod,
     pod_from_template,
     status_patch,
     template_hash,
@@ -67,10 +67,6 @@ def _new_pod(obj: Object, node: str) -> Action:
     return create_pod(obj, pod)
 
 
-def _delete(pod: Pod) -> Delete:
-    return Delete(POD, (pod.metadata.namespace, pod.metadata.name), pod.metadata.uid)
-
-
 def eligible(obj: Object, nodes: Mapping[str, Node]) -> list[str]:
     """The names of the nodes that are to run a pod of the set."""
     spec = obj["spec"]["template"]["spec"]
@@ -96,13 +92,13 @@ def plan(obj: Object, pods: Sequence[Pod], nodes: Mapping[str, Node]) -> list[Ac
     for name in wanted:
         here = sorted(on_node.get(name, []), key=lambda p: p.metadata.creation_timestamp)
         living = [pod for pod in here if pod.active]
-        actions += [_delete(pod) for pod in here if pod.finished and not pod.terminating]
-        actions += [_delete(pod) for pod in living[1:]]
+        actions += [delete_pod(pod) for pod in here if pod.finished and not pod.terminating]
+        actions += [delete_pod(pod) for pod in living[1:]]
         if not here:
             actions.append(_new_pod(obj, name))
         daemons += living[:1]
     misplaced = [p for name, group in on_node.items() if name not in wanted for p in group]
-    actions += [_delete(pod) for pod in misplaced if not pod.terminating]
+    actions += [delete_pod(pod) for pod in misplaced if not pod.terminating]
     ready = [pod for pod in daemons if pod.ready]
     new = [pod for pod in daemons if pod.metadata.labels.get(REVISION_LABEL) == revision]
     actions += _update(obj, daemons, revision, len(wanted) - len(ready), len(wanted))
@@ -131,4 +127,4 @@ def _update(
     broken = [pod for pod in old if not pod.ready]
     working = [pod for pod in old if pod.ready]
     room = max(0, max(limit, 1) - unavailable)
-    return [_delete(pod) for pod in broken + working[:room]]
+    return [delete_pod(pod) for pod in broken + working[:room]]

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from ovsnet.sandbox.apiserver.kinds import JOB, POD, Object
+from ovsnet.sandbox.apiserver.kinds import JOB, Object
 from ovsnet.sandbox.apiserver.registry import timestamp
 from ovsnet.sandbox.workloads.actions import (
     Action,
-    Delete,
     create_pod,
+    delete_pod,
     pod_from_template,
     set_condition,
     status_patch,
@@ -57,7 +57,5 @@ def plan(job: Object, pods: Sequence[Pod], now: datetime) -> list[Action]:
         missing = max(0, wanted - len(active))
         actions += [create_pod(job, pod_from_template(JOB, job))] * missing
         surplus = active[wanted:]
-    actions += [
-        Delete(POD, (p.metadata.namespace, p.metadata.name), p.metadata.uid) for p in surplus
-    ]
+    actions += [delete_pod(p) for p in surplus]
     return [*actions, *status_patch(JOB, job, new_status)]

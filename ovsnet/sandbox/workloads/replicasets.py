@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ovsnet.sandbox.apiserver.kinds import POD, REPLICA_SET, Object
+from ovsnet.sandbox.apiserver.kinds import REPLICA_SET, Object
 from ovsnet.sandbox.workloads.actions import (
     Action,
-    Delete,
     create_pod,
+    delete_pod,
     pod_from_template,
     status_patch,
 )
@@ -49,9 +49,7 @@ def plan(replica_set: Object, pods: Sequence[Pod]) -> list[Action]:
         actions += [create_pod(replica_set, pod)] * (wanted - len(active))
     else:
         surplus = deletion_order(active)[: len(active) - wanted]
-        actions += [
-            Delete(POD, (p.metadata.namespace, p.metadata.name), p.metadata.uid) for p in surplus
-        ]
+        actions += [delete_pod(p) for p in surplus]
     ready = sum(pod.ready for pod in active)
     status = {
         "replicas": len(active),

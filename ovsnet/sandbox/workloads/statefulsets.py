@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ovsnet.sandbox.apiserver.kinds import POD, STATEFUL_SET, Object
+from ovsnet.sandbox.apiserver.kinds import STATEFUL_SET, Object
 from ovsnet.sandbox.workloads.actions import (
     Action,
-    Delete,
     create_pod,
+    delete_pod,
     pod_from_template,
     status_patch,
     template_hash,
@@ -22,10 +22,6 @@ from ovsnet.sandbox.workloads.objects import Pod
 REVISION_LABEL = "controller-revision-hash"
 NAME_LABEL = "statefulset.kubernetes.io/pod-name"
 INDEX_LABEL = "apps.kubernetes.io/pod-index"
-
-
-def _delete(pod: Pod) -> Delete:
-    return Delete(POD, (pod.metadata.namespace, pod.metadata.name), pod.metadata.uid)
 
 
 def _revision(obj: Object) -> str:
@@ -59,7 +55,7 @@ def _steps(obj: Object, by_ordinal: dict[int, Pod]) -> list[Action]:
         if pod is None:
             actions.append(_new_pod(obj, ordinal))
         elif pod.finished and not pod.terminating:
-            actions.append(_delete(pod))
+            actions.append(delete_pod(pod))
         elif pod.ready and not pod.terminating:
             continue
         if not parallel:
@@ -68,7 +64,7 @@ def _steps(obj: Object, by_ordinal: dict[int, Pod]) -> list[Action]:
     condemned = sorted((o for o in by_ordinal if o not in wanted), reverse=True)
     for ordinal in condemned:
         if not by_ordinal[ordinal].terminating:
-            actions.append(_delete(by_ordinal[ordinal]))
+            actions.append(delete_pod(by_ordinal[ordinal]))
         if not parallel:
             break
     return actions or _update(obj, by_ordinal)
@@ -86,7 +82,7 @@ def _update(obj: Object, by_ordinal: dict[int, Pod]) -> list[Action]:
         if ordinal < partition:
             return []
         if pod.metadata.labels.get(REVISION_LABEL) != revision:
-            return [] if pod.terminating else [_delete(pod)]
+            return [] if pod.terminating else [delete_pod(pod)]
         if pod.terminating or not pod.ready:
             return []
     return []

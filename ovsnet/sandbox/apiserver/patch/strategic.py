@@ -15,7 +15,7 @@ from typing import Any
 
 from ovsnet.sandbox.apiserver.kinds import Object
 from ovsnet.sandbox.apiserver.patch.json_patch import PatchError
-from ovsnet.sandbox.apiserver.schema import ANYTHING, Schema, Shape
+from ovsnet.sandbox.apiserver.schema import ANYTHING, Schema
 
 DIRECTIVE = "$patch"
 RETAIN = "$retainKeys"
@@ -35,12 +35,6 @@ def apply_strategic_patch(document: Object, patch: Any, schema: Schema) -> Objec
     return {} if merged is None else merged
 
 
-def _field_schema(schema: Schema, name: str) -> Schema:
-    if schema.shape is Shape.STRUCT:
-        return schema.fields.get(name, ANYTHING)
-    return schema.item or ANYTHING
-
-
 def _merge_object(old: Object, patch: Object, schema: Schema) -> Object | None:
     """None where the patch says that the object is to be deleted."""
     match patch.get(DIRECTIVE):
@@ -58,7 +52,7 @@ def _merge_object(old: Object, patch: Object, schema: Schema) -> Object | None:
             continue
         merged = None
         if value is not None:
-            merged = _merge_value(name, result.get(name), value, _field_schema(schema, name))
+            merged = _merge_value(name, result.get(name), value, schema.of_field(name))
         if merged is None:
             result.pop(name, None)
         else:
@@ -66,7 +60,7 @@ def _merge_object(old: Object, patch: Object, schema: Schema) -> Object | None:
     for name, order in patch.items():
         field = name.removeprefix(ORDER)
         if field != name and isinstance(result.get(field), list):
-            merge = _field_schema(schema, field).merge
+            merge = schema.of_field(field).merge
             result[field] = _ordered(result[field], order, merge.key, patch.get(field))
     return result
 
