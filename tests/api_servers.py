@@ -11,11 +11,14 @@ Whatever the server asks of its clients, `url` may be spoken to without credenti
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import subprocess
+import urllib.request
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import real_apiserver
@@ -25,6 +28,7 @@ from ovsnet.sandbox.apiserver.server import ApiServer, Options
 from ovsnet.sandbox.controlplane.options import CONTROLLER_MANAGER
 
 SERVERS = ("embedded", "real")
+_PATIENCE = 30
 _CONTROLLERS = {
     "endpointslice": "endpointslice-controller",
     "garbage": "garbage-collector-controller",
@@ -48,6 +52,14 @@ class Served:
         if self.embedded is None:
             pytest.skip(f"only the embedded API server {why}")
         return self.embedded
+
+    def send(self, method: str, path: str, body: Any = None) -> Any:
+        """The answer to one request of the API."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:
+            return json.load(answer)
 
 
 @contextlib.contextmanager

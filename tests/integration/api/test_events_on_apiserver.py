@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import threading
@@ -40,17 +39,9 @@ def recorder(server):
     connection.close()
 
 
-def send(server, method, path, body=None):
-    data = None if body is None else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(server.url + path, data, headers, method=method)
-    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-        return json.load(answer)
-
-
 def policy(server, name="db"):
     """The subject of a policy that was just created."""
-    made = send(server, "POST", POLICIES, {"metadata": {"name": name}, "spec": {}})
+    made = server.send("POST", POLICIES, {"metadata": {"name": name}, "spec": {}})
     uid = made["metadata"]["uid"]
     return Subject("networking.k8s.io/v1", "NetworkPolicy", "default", name, uid)
 
@@ -59,7 +50,7 @@ def events(server, count):
     """The Events in the namespace, once one of them has happened so often."""
     pause = threading.Event()
     for _ in range(PATIENCE * 50):
-        found = send(server, "GET", EVENTS)["items"]
+        found = server.send("GET", EVENTS)["items"]
         if any(event["count"] >= count for event in found):
             return found
         pause.wait(0.02)
@@ -103,7 +94,7 @@ def test_kubectl_shows_it_with_the_policy(server, recorder, tmp_path):
 def test_an_event_waits_for_a_server_that_refuses_everything(server, recorder):
     subject = policy(server)
     server.need_embedded("refuses everything when it is told to")
-    send(server, "POST", "/sandbox/faults", {"refuseSeconds": 0.5})
+    server.send("POST", "/sandbox/faults", {"refuseSeconds": 0.5})
     recorder.record(Remark(subject, "NotEnforced", "late", "spec"))
     pause = threading.Event()
     for _ in range(PATIENCE * 50):

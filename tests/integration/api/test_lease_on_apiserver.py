@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from datetime import UTC, datetime
 
 import msgspec
@@ -11,7 +9,7 @@ import pytest
 from api_servers import SERVERS, api_server
 from places import wait_for
 
-from ovsnet.api import Lease, LeaseStore, Listening, connect, watch_listening
+from ovsnet.api import Lease, LeaseStore, Listening, watch_listening
 from ovsnet.api.lease import ConflictError, LeaseError
 
 PATIENCE = 20
@@ -28,24 +26,9 @@ def server(request):
 
 
 @pytest.fixture
-def connection(server):
-    made = connect(server.kubeconfig)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def store(server, connection, request):
     name = f"lease-{abs(hash(request.node.name)) % 10**9}"
     return LeaseStore(connection, "default", name, PATIENCE)
-
-
-def send(server, method, path, body=None):
-    data = None if body is None else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(server.url + path, data, headers, method=method)
-    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-        return json.load(answer)
 
 
 def plain(lease):
@@ -65,22 +48,22 @@ def test_it_is_created_once_and_read_back(store):
 def test_it_is_replaced_only_by_who_knows_its_present_version(server, store):
     first = store.write(TAKEN)
     name = store.name.partition("/")[2]
-    labelled = send(server, "GET", f"{LEASES}/{name}")
+    labelled = server.send("GET", f"{LEASES}/{name}")
     labelled["metadata"]["labels"] = {"kept": "yes"}
-    send(server, "PUT", f"{LEASES}/{name}", labelled)
+    server.send("PUT", f"{LEASES}/{name}", labelled)
     with pytest.raises(ConflictError):
         store.write(msgspec.structs.replace(first, holder="b"))
     present = store.read()
     later = store.write(msgspec.structs.replace(present, holder="b", transitions=42))
     assert (later.holder, later.transitions) == ("b", 42)
     assert later.version not in {first.version, present.version}
-    assert send(server, "GET", f"{LEASES}/{name}")["metadata"]["labels"] == {"kept": "yes"}
+    assert server.send("GET", f"{LEASES}/{name}")["metadata"]["labels"] == {"kept": "yes"}
     assert store.write(msgspec.structs.replace(later, holder="")).holder == ""
 
 
 def test_one_that_was_deleted_cannot_be_replaced(server, store):
     made = store.write(TAKEN)
-    send(server, "DELETE", f"{LEASES}/{store.name.partition('/')[2]}")
+    server.send("DELETE", f"{LEASES}/{store.name.partition('/')[2]}")
     with pytest.raises(ConflictError):
         store.write(made)
     assert store.read() is None
@@ -88,7 +71,7 @@ def test_one_that_was_deleted_cannot_be_replaced(server, store):
 
 
 def test_one_that_somebody_made_without_saying_anything_is_nobodys(server, store):
-    send(server, "POST", LEASES, {"metadata": {"name": store.name.partition("/")[2]}, "spec": {}})
+    server.send("POST", LEASES, {"metadata": {"name": store.name.partition("/")[2]}, "spec": {}})
     found = store.read()
     assert plain(found) == Lease("", 0, 0)
     assert store.write(msgspec.structs.replace(TAKEN, metadata=found.metadata)).transitions == 41
@@ -118,8 +101,8 @@ def slice_of(name, service, *addresses, pods=()):
 
 def test_all_behind_a_service_are_followed_and_nobody_else(server, connection):
     told = []
-    send(server, "POST", SLICES, slice_of("one", "ours", "192.0.2.2", "192.0.2.1", pods=("b", "a")))
-    send(server, "POST", SLICES, slice_of("other", "theirs", "192.0.2.9"))
+    server.send("POST", SLICES, slice_of("one", "ours", "192.0.2.2", "192.0.2.1", pods=("b", "a")))
+    server.send("POST", SLICES, slice_of("other", "theirs", "192.0.2.9"))
     watch = watch_listening(connection, "default", "ours", told.append)
     watch.start()
     try:
@@ -137,11 +120,11 @@ def test_all_behind_a_service_are_followed_and_nobody_else(server, connection):
         assert told[-1][0].ports == {"openflow": 6653, "agents": 9096}
         # A pod counts once, whichever families it has; one that is known by IPv6 alone counts, too.
         body = slice_of("six", "ours", "2001:db8::1", "2001:db8::3", pods=("a", "c"))
-        send(server, "POST", SLICES, body)
+        server.send("POST", SLICES, body)
         last(("192.0.2.1", "a"), ("192.0.2.2", "b"), ("2001:db8::3", "c"))
-        send(server, "DELETE", f"{SLICES}/one")
+        server.send("DELETE", f"{SLICES}/one")
         last(("2001:db8::1", "a"), ("2001:db8::3", "c"))
-        send(server, "DELETE", f"{SLICES}/six")
+        server.send("DELETE", f"{SLICES}/six")
         last()
     finally:
         watch.stop()

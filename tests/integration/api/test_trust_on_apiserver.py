@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import queue
-import urllib.request
 
 import pytest
 from api_servers import SERVERS, api_server
@@ -21,24 +19,9 @@ USER = f"system:serviceaccount:{SPACE}:ovsnet-node"
 @pytest.fixture(scope="module", params=SERVERS)
 def server(request):
     with api_server(request.param) as made:
-        send(made, "POST", "/api/v1/namespaces", {"metadata": {"name": SPACE}})
-        send(made, "POST", f"{ALL}/serviceaccounts", {"metadata": {"name": "ovsnet-node"}})
+        made.send("POST", "/api/v1/namespaces", {"metadata": {"name": SPACE}})
+        made.send("POST", f"{ALL}/serviceaccounts", {"metadata": {"name": "ovsnet-node"}})
         yield made
-
-
-@pytest.fixture
-def connection(server):
-    made = connect(server.kubeconfig)
-    yield made
-    made.close()
-
-
-def send(server, method, path, body=None):
-    data = None if body is None else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(server.url + path, data, headers, method=method)
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
 
 
 @pytest.mark.parametrize("kind", ["Secret", "ConfigMap"])
@@ -58,7 +41,7 @@ def test_what_is_deleted_meanwhile_is_not_written(server, connection):
     keep = Keep(connection, "Secret", SPACE, "gone")
     assert keep.write({}, None)
     before = keep.read()
-    send(server, "DELETE", f"{ALL}/secrets/gone")
+    server.send("DELETE", f"{ALL}/secrets/gone")
     assert not keep.write({"a": "MQ=="}, before)
     assert keep.read() is None
 
@@ -84,7 +67,7 @@ def test_many_controllers_that_start_at_once_agree(server, connection):
         public = Keep(connection, "ConfigMap", SPACE, "ovsnet-ca")
         wait_for(lambda: public.read() and public.read().data == {"ca.crt": bundle}, "the bundle")
         for what in ("secrets", "configmaps"):
-            send(server, "DELETE", f"{ALL}/{what}/ovsnet-ca")
+            server.send("DELETE", f"{ALL}/{what}/ovsnet-ca")
         wait_for(lambda: public.read() and public.read().data == {"ca.crt": bundle}, "it again")
         secret = wait_for(Keep(connection, "Secret", SPACE, "ovsnet-ca").read, "the Secret again")
         assert secret.data.keys() == {"ca.crt", "ca.key"}
@@ -107,7 +90,7 @@ def test_a_config_map_is_followed(server, connection):
         assert heard.get(timeout=30) == {"a": "1"}
         keep.write({}, keep.read())
         assert heard.get(timeout=30) == {}
-        send(server, "DELETE", f"{ALL}/configmaps/followed")
+        server.send("DELETE", f"{ALL}/configmaps/followed")
         assert heard.get(timeout=30) is None
         assert heard.empty()
     finally:
@@ -121,13 +104,13 @@ def token(server, audience, pod=None):
         reference = {"kind": "Pod", "apiVersion": "v1", "name": metadata["name"]}
         spec["boundObjectRef"] = reference | {"uid": metadata["uid"]}
     path = f"{ALL}/serviceaccounts/ovsnet-node/token"
-    return send(server, "POST", path, {"spec": spec})["status"]["token"]
+    return server.send("POST", path, {"spec": spec})["status"]["token"]
 
 
 def test_whose_a_token_is(server, connection):
     spec = {"nodeName": "node-1", "serviceAccountName": "ovsnet-node"}
     spec["containers"] = [{"name": "c", "image": "i"}]
-    pod = send(server, "POST", f"{ALL}/pods", {"metadata": {"name": "agent"}, "spec": spec})
+    pod = server.send("POST", f"{ALL}/pods", {"metadata": {"name": "agent"}, "spec": spec})
     uid = pod["metadata"]["uid"]
     desk = TokenDesk(connection)
     found = desk.review(token(server, "ovsnet-controller", pod), "ovsnet-controller")

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import base64
-from datetime import timedelta
 
 import pytest
 from cryptography import x509
 from trust_authority import DAY, NOW
+from trust_stage import TERMS
 
 from ovsnet.controller.trust.authority import (
     Authorities,
     AuthorityError,
-    Terms,
     advanced,
     fresh,
     read_secret,
     secret_data,
 )
-
-TERMS = Terms(life=timedelta(days=100), successor=timedelta(days=30), overlap=timedelta(days=5))
 
 
 def same(one: Authorities, other: Authorities) -> bool:
