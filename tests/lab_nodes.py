@@ -93,6 +93,10 @@ class NodeSide(ApiSide):
             raise CommandError(f"{name}: {' '.join(command)}: {done.stderr.strip()}")
         return done.stdout
 
+    def meddle(self, name: str, verb: str, *rest: str) -> None:
+        """Change the flows of a node's switch behind the controller's back."""
+        self.ovs(name, "ovs-ofctl", "-O", "OpenFlow15", "--names", verb, "br-int", *rest)
+
     def sandboxes(self, name: str) -> tuple[Sandbox, ...]:
         found = Store(self.layout.node(name).kubelet).all()
         return tuple(s for s in found if s.stage is Stage.READY)

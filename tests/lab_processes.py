@@ -110,3 +110,9 @@ class ProcessSide(NodeSide):
             return False
 
         wait_for(steady, "the controller to be in step with all switches")
+
+    def compare_all(self) -> None:
+        """Have the controller compare all flows, and put right what differs."""
+        self.kill("controller")
+        self.start("controller")
+        self.wait_until_steady()

@@ -85,17 +85,6 @@ class Town:
         dump = self.lab.ovs(name, "ovs-ofctl", "-O", "OpenFlow15", "dump-flows", "br-int")
         return dump.count("actions=")
 
-    def meddle(self, name: str, *arguments: str) -> None:
-        """Change the flows of a node's switch behind the controller's back."""
-        verb, *rest = arguments
-        self.lab.ovs(name, "ovs-ofctl", "-O", "OpenFlow15", "--names", verb, "br-int", *rest)
-
-    def mend(self) -> None:
-        """Have the controller compare all flows, and put right what differs."""
-        self.lab.kill("controller")
-        self.lab.start("controller")
-        self.lab.wait_until_steady()
-
 
 @pytest.fixture(scope="module")
 def _town() -> Iterator[Town]:
@@ -160,7 +149,7 @@ def test_every_kind_of_ends(
 def test_a_flow_that_is_missing_is_found(town: Town) -> None:
     town.apply(DENY)
     try:
-        town.meddle("node2", "del-flows", "table=ingress_isolation,ip")
+        town.lab.meddle("node2", "del-flows", "table=ingress_isolation,ip")
         said = town.ovsnet("why", WEB, DB, "--port", "5432")
         assert said.status == 1
         problem = "ingress policies deny it on node2, and the first packet arrives at lab/db"
@@ -171,14 +160,16 @@ def test_a_flow_that_is_missing_is_found(town: Town) -> None:
         assert town.answers("web", "db", 5432), "it is no false alarm"
         assert town.ovsnet("why", DB, WEB, "--port", "80").status == 0
     finally:
-        town.mend()
+        town.lab.compare_all()
     assert town.ovsnet("why", WEB, DB, "--port", "5432").status == 0
     assert not town.answers("web", "db", 5432)
 
 
 def test_a_flow_that_should_not_be_there_is_found(town: Town) -> None:
     try:
-        town.meddle("node1", "add-flow", "table=route,priority=999,tcp,tp_dst=5432,actions=drop")
+        town.lab.meddle(
+            "node1", "add-flow", "table=route,priority=999,tcp,tp_dst=5432,actions=drop"
+        )
         said = town.ovsnet("why", WEB, DB, "--port", "5432")
         assert said.status == 1
         assert "DISAGREE: policies allow it, and the first packet is dropped on node1 in route" in (
@@ -187,17 +178,19 @@ def test_a_flow_that_should_not_be_there_is_found(town: Town) -> None:
         assert "owner  nobody that ovsnet knows" in said.output
         assert town.ovsnet("why", WEB, DB, "--port", "5433").status == 0
     finally:
-        town.mend()
+        town.lab.compare_all()
 
 
 def test_a_flow_that_cannot_be_followed_leaves_it_open(town: Town) -> None:
     try:
-        town.meddle("node1", "add-flow", "table=route,idle_timeout=900,priority=1,tcp,actions=drop")
+        town.lab.meddle(
+            "node1", "add-flow", "table=route,idle_timeout=900,priority=1,tcp,actions=drop"
+        )
         said = town.ovsnet("why", WEB, DB, "--port", "5432")
         assert said.status == 1
         assert "unknown: node1 holds a flow in table" in said.output
     finally:
-        town.mend()
+        town.lab.compare_all()
 
 
 def test_a_switch_that_is_away_leaves_only_the_policies(town: Town) -> None:

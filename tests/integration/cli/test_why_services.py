@@ -61,17 +61,6 @@ class Market:
         done = place.run(sys.executable, "-c", program, address, str(port))
         return done.stdout.strip()
 
-    def meddle(self, name: str, *arguments: str) -> None:
-        """Change the flows of a node's switch behind the controller's back."""
-        verb, *rest = arguments
-        self.lab.ovs(name, "ovs-ofctl", "-O", "OpenFlow15", "--names", verb, "br-int", *rest)
-
-    def mend(self) -> None:
-        """Have the controller compare all flows, and put right what differs."""
-        self.lab.kill("controller")
-        self.lab.start("controller")
-        self.lab.wait_until_steady()
-
 
 def service(name: str, **spec: Any) -> dict[str, Any]:
     return {
@@ -168,7 +157,7 @@ def test_a_service_without_endpoints_is_refused(market: Market) -> None:
 
 def test_a_flow_that_is_missing_is_found(market: Market) -> None:
     try:
-        market.meddle("node1", "del-flows", "table=endpoint,tcp")
+        market.lab.meddle("node1", "del-flows", "table=endpoint,tcp")
         said = market.why(WEB, API)
         assert said.status == 1
         assert "DISAGREE: the first packet may be led to no endpoint" in said.output
@@ -176,7 +165,7 @@ def test_a_flow_that_is_missing_is_found(market: Market) -> None:
         assert market.reaches(market.pods["web"], market.address, 80) == "silence"
         assert market.why(f"{NAMESPACE}/other", API).status == 0
     finally:
-        market.mend()
+        market.lab.compare_all()
     assert market.document(WEB, API)["allowed"] is True
 
 
