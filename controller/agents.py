@@ -23,11 +23,12 @@ from typing import Protocol
 import msgspec
 from aiohttp import web
 
-from ovsnet.controller.brain import Brain, ReportRefused, Result
+from ovsnet.controller.brain import Brain
 from ovsnet.controller.listener import JSON, Handler, Listener, errors, refusal
 from ovsnet.controller.live import Questions, read_told
 from ovsnet.controller.loop import Question
 from ovsnet.controller.reports import Settled, Speaker, read_settled
+from ovsnet.controller.results import ReportRefused, Result
 from ovsnet.controller.trust.door import certificate_of
 from ovsnet.controller.trust.issuer import RefusedError
 from ovsnet.controller.trust.peers import peer_of

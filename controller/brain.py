@@ -7,9 +7,7 @@ It puts together what the API server says (`Network`) and the sessions with the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from enum import Enum, auto
-from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 
@@ -42,71 +40,25 @@ from ovsnet.controller.notices import (
     StandingBy,
 )
 from ovsnet.controller.openflow.events import Event as SwitchEvent
+from ovsnet.controller.refused import RefusedPorts
 from ovsnet.controller.reports import Settled, Speaker, objection
+from ovsnet.controller.results import (
+    Cause,
+    Departed,
+    Leads,
+    PortRefused,
+    Ready,
+    ReportRefused,
+    Result,
+    Served,
+    StandsBy,
+)
 from ovsnet.controller.switchboard import Switchboard
 
 GRACE: Final = 1.0
 """Seconds for which a port may be refused before anybody is told: its pod's news may be on the
 way.
 """
-
-
-class PortRefused(msgspec.Struct, frozen=True):
-    """A port of a node's switch gets no flows, and has got none for `GRACE` seconds."""
-
-    node: str
-    refusal: Refusal
-
-
-class ReportRefused(msgspec.Struct, frozen=True):
-    """What came from this address is not believed of the node that it named."""
-
-    node: str
-    address: str
-    reason: str
-
-
-class Cause(Enum):
-    """What made a node's flows change."""
-
-    PORT = auto()
-    API = auto()
-
-
-class Served(msgspec.Struct, frozen=True):
-    """What an event changed of a node's flows is in its switch, `seconds` after the event."""
-
-    node: str
-    cause: Cause
-    seconds: float
-
-
-class Departed(msgspec.Struct, frozen=True):
-    """A node is no longer in the cluster."""
-
-    node: str
-
-
-class Ready(msgspec.Struct, frozen=True):
-    """All kinds have been listed: from now on switches are served."""
-
-    nodes: int
-    pods: int
-
-
-class Leads(msgspec.Struct, frozen=True):
-    """From now on this controller leads, under this term."""
-
-    term: int
-
-
-class StandsBy(msgspec.Struct, frozen=True):
-    """From now on this controller writes nothing."""
-
-
-Result: TypeAlias = (
-    Outcome | PortRefused | ReportRefused | Served | Departed | Ready | Leads | StandsBy
-)
 
 
 class Watched(msgspec.Struct, frozen=True):
@@ -135,8 +87,7 @@ class Brain:
         self._watched = {kind.name: Watched(kind.name, listed=False) for kind in KINDS}
         self._held: list[SwitchEvent] = []
         self._known: frozenset[str] = frozenset()
-        self._refused_since: dict[tuple[str, Refusal], float] = {}
-        self._told: set[tuple[str, Refusal]] = set()
+        self._refused = RefusedPorts(GRACE)
         self._awaited: dict[str, list[tuple[int, Cause, float]]] = {}
         # When new pods are let in again, after news of policies had stopped; 0: they are. A watch
         # that works again first brings what was missed, so a moment is left for that.
@@ -182,14 +133,10 @@ class Brain:
     @property
     def due(self) -> float:
         """When `tick` must be called at the latest."""
-        told = (
-            t + GRACE
-            for key, t in self._refused_since.items()
-            if self.term is not None and key not in self._told
-        )
+        telling = float("inf") if self.term is None else self._refused.due
         opening = self._open_at or float("inf")
         beginning = self._begin_at if self._awaiting else float("inf")
-        return min(self._switchboard.due, opening, beginning, min(told, default=float("inf")))
+        return min(self._switchboard.due, opening, beginning, telling)
 
     @property
     def term(self) -> int | None:
@@ -206,7 +153,7 @@ class Brain:
         outcomes = self._switchboard.stand_by("another controller leads")
         self._awaited.clear()
         self._awaiting.clear()
-        self._told.clear()
+        self._refused.tell_again()
         return [StandsBy(), *self._followed(outcomes, now)]
 
     def heard(self, event: Event, now: float) -> list[Result]:
@@ -309,7 +256,7 @@ class Brain:
             if self.term is not None and self._switchboard.session(node) is not None:
                 self._awaited.setdefault(node, []).append((delta.revision, cause, now))
                 outcomes += self._switchboard.changed(node, delta, now)
-        self._note_refusals(now)
+        self._refused.are(self._network.refusals(), now)
         return self._followed(outcomes, now)
 
     def _departed(self, now: float) -> list[Result]:
@@ -377,29 +324,15 @@ class Brain:
             self._awaited[node] = later
         return [Served(node, cause, now - t) for wanted, cause, t in awaited if wanted <= revision]
 
-    def _note_refusals(self, now: float) -> None:
-        present = set(self._network.refusals())
-        for key in self._refused_since.keys() - present:
-            del self._refused_since[key]
-            self._told.discard(key)
-        for key in present - self._refused_since.keys():
-            self._refused_since[key] = now
-
     def _overdue(self, now: float) -> list[Result]:
         if self.term is None:
             return []
-        overdue = [
-            key
-            for key, since in self._refused_since.items()
-            if key not in self._told and now - since >= GRACE
-        ]
-        self._told.update(overdue)
-        return [PortRefused(*key) for key in overdue]
+        return [PortRefused(*key) for key in self._refused.overdue(now)]
 
     @property
     def refused_since(self) -> Mapping[tuple[str, Refusal], float]:
         """Every refused port with its node, and when it was first refused, by the clock."""
-        return MappingProxyType(self._refused_since)
+        return self._refused.since
 
     def _note(self, kind: AnyKind, **changes: object) -> None:
         self._watched[kind.name] = msgspec.structs.replace(self._watched[kind.name], **changes)

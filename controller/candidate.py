@@ -13,7 +13,6 @@ from typing import Protocol
 
 from ovsnet import logs
 from ovsnet.api.lease import ConflictError, Lease, LeaseError
-from ovsnet.controller.brain import Departed, Leads, Ready, Result
 from ovsnet.controller.leadership import (
     Elector,
     Look,
@@ -25,6 +24,7 @@ from ovsnet.controller.leadership import (
     outbidding,
 )
 from ovsnet.controller.notices import Admitted, Fenced, Lost
+from ovsnet.controller.results import Departed, Leads, Ready, Result
 from ovsnet.controller.status import Leadership
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from ovsnet import logs
 from ovsnet.api import Remark
-from ovsnet.controller.brain import Brain, Result, StandsBy
+from ovsnet.controller.brain import Brain
 from ovsnet.controller.complaints import (
     Complaint,
     by_object,
@@ -18,6 +18,7 @@ from ovsnet.controller.complaints import (
     remarks,
     sctp_complaints,
 )
+from ovsnet.controller.results import Result, StandsBy
 from ovsnet.controller.services.complaints import sctp_service_complaints, service_complaints
 
 REMIND: Final = 1800.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 
-from ovsnet.controller.brain import Ready, Result
+from ovsnet.controller.results import Ready, Result
 
 _USUAL = gc.get_threshold()
 _WHILE_LOADING = 1_000_000

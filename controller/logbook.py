@@ -3,15 +3,6 @@
 from __future__ import annotations
 
 from ovsnet import logs
-from ovsnet.controller.brain import (
-    Departed,
-    Leads,
-    PortRefused,
-    Ready,
-    ReportRefused,
-    Result,
-    StandsBy,
-)
 from ovsnet.controller.notices import (
     Acknowledged,
     Admitted,
@@ -25,6 +16,15 @@ from ovsnet.controller.notices import (
     Synchronised,
     TurnedAway,
     WriteFailed,
+)
+from ovsnet.controller.results import (
+    Departed,
+    Leads,
+    PortRefused,
+    Ready,
+    ReportRefused,
+    Result,
+    StandsBy,
 )
 from ovsnet.flows.flow import Flow
 from ovsnet.flows.text import print_flow

@@ -15,9 +15,10 @@ from typing import Protocol, TypeAlias
 
 from ovsnet import logs
 from ovsnet.api.events import Event as ApiEvent
-from ovsnet.controller.brain import Brain, Result
+from ovsnet.controller.brain import Brain
 from ovsnet.controller.notices import Close, Send
 from ovsnet.controller.openflow.events import Event as SwitchEvent
+from ovsnet.controller.results import Result
 
 _LONGEST_WAIT = 1.0
 

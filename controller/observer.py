@@ -14,16 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from ovsnet import __version__
 from ovsnet.controller import report
-from ovsnet.controller.brain import (
-    Brain,
-    Cause,
-    Departed,
-    PortRefused,
-    ReportRefused,
-    Result,
-    Served,
-    StandsBy,
-)
+from ovsnet.controller.brain import Brain
 from ovsnet.controller.drops import Drops, PodDrops
 from ovsnet.controller.http import HttpServer, Sources
 from ovsnet.controller.inquiry.desk import PATIENCE, Inquiry
@@ -46,6 +37,15 @@ from ovsnet.controller.notices import (
     Synchronised,
     TurnedAway,
     WriteFailed,
+)
+from ovsnet.controller.results import (
+    Cause,
+    Departed,
+    PortRefused,
+    ReportRefused,
+    Result,
+    Served,
+    StandsBy,
 )
 from ovsnet.controller.status import Leadership, Refresh, Status
 from ovsnet.controller.trust.refusals import TellRefusal

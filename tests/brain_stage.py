@@ -8,13 +8,14 @@ from policy_objects import policy
 
 from ovsnet.api import KINDS, NAMESPACE, NETWORK_POLICY, NODE, POD, Changed, Synced
 from ovsnet.controller.belief import Port
-from ovsnet.controller.brain import GRACE, Brain, Result
+from ovsnet.controller.brain import GRACE, Brain
 from ovsnet.controller.network import Network
 from ovsnet.controller.notices import Close, Send
 from ovsnet.controller.openflow import encode
 from ovsnet.controller.openflow.events import Disconnected, PortChange, PortChanged
 from ovsnet.controller.openflow.events import Event as SwitchEvent
 from ovsnet.controller.openflow.protocol import BundleControl, ControllerRole
+from ovsnet.controller.results import Result
 from ovsnet.controller.states import Timing
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.flows.flow import OwnerKind

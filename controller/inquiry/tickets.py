@@ -8,9 +8,9 @@ import itertools
 from concurrent.futures import Future
 from typing import TypeAlias
 
-from ovsnet.controller.brain import Result
 from ovsnet.controller.notices import Dumped, NotDumped
 from ovsnet.controller.openflow.decode import ForeignFlow
+from ovsnet.controller.results import Result
 from ovsnet.flows.flow import Flow
 
 Dump: TypeAlias = tuple[Flow | ForeignFlow, ...] | str

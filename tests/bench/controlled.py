@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, ip_address
 
 from ovsnet.api import KINDS, NODE, AnyKind, Synced
-from ovsnet.controller.brain import Brain, Result, Served
+from ovsnet.controller.brain import Brain
 from ovsnet.controller.loop import Loop
 from ovsnet.controller.network import Network
 from ovsnet.controller.notices import Acknowledged
 from ovsnet.controller.openflow.app import OpenFlowServer
 from ovsnet.controller.openflow.encode import fingerprint
+from ovsnet.controller.results import Result, Served
 from ovsnet.controller.states import Timing
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.model import Node

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ovsnet.api import POD
-from ovsnet.controller.brain import Cause, Served
+from ovsnet.controller.results import Cause, Served
 from ovsnet.model import Pod
 from ovsnet.names import BRIDGE, FIRST_POD_OFFSET, host_mac, port_name
 from tests.bench.controlled import RANGE, controlled, node_name

@@ -12,10 +12,10 @@ from ipaddress import ip_address
 import pytest
 
 from ovsnet.controller.agents import Agents, AgentsServer, application
-from ovsnet.controller.brain import ReportRefused
 from ovsnet.controller.listener import Listener
 from ovsnet.controller.live import LiveConnection
 from ovsnet.controller.reports import Settled, Speaker, objection
+from ovsnet.controller.results import ReportRefused
 from ovsnet.model import Node
 
 REPORT = {"node": "node-1", "digest": "00ab", "serial": 7}

@@ -20,15 +20,9 @@ from ovsnet.api import (
     Stale,
 )
 from ovsnet.controller.belief import Port, Reason
-from ovsnet.controller.brain import (
-    GRACE,
-    Cause,
-    Departed,
-    PortRefused,
-    Ready,
-    Served,
-)
+from ovsnet.controller.brain import GRACE
 from ovsnet.controller.notices import Acknowledged, Lost, Send, StandingBy, TurnedAway
+from ovsnet.controller.results import Cause, Departed, PortRefused, Ready, Served
 from ovsnet.model import Phase, Pod
 from ovsnet.names import host_mac, port_name
 

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from ovsnet.api.lease import ConflictError, Lease, LeaseError
-from ovsnet.controller.brain import Leads, Ready
 from ovsnet.controller.candidate import Alone, Candidate, identity_of
 from ovsnet.controller.leadership import Terms
 from ovsnet.controller.notices import Admitted, Fenced
+from ovsnet.controller.results import Leads, Ready
 
 TERMS = Terms(seconds=3, renew=0.02, look=0.01, patience=20.0)
 PATIENCE = 20

@@ -16,7 +16,7 @@ from service_objects import endpoint_slice, service
 
 from ovsnet.api import Remark, Subject
 from ovsnet.controller import report
-from ovsnet.controller.brain import Brain, StandsBy
+from ovsnet.controller.brain import Brain
 from ovsnet.controller.complainer import REMIND, Complainer, standing
 from ovsnet.controller.complaints import (
     POLICY,
@@ -30,6 +30,7 @@ from ovsnet.controller.complaints import (
     remarks,
     sctp_complaints,
 )
+from ovsnet.controller.results import StandsBy
 from ovsnet.controller.states import Timing
 from ovsnet.controller.status import PolicyComplaint, ServiceComplaint
 from ovsnet.controller.switchboard import Switchboard

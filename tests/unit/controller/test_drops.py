@@ -15,13 +15,14 @@ from prometheus_client import CollectorRegistry
 from service_objects import endpoint_slice, service
 
 from ovsnet.controller import drops as module
-from ovsnet.controller.brain import Brain, Departed
+from ovsnet.controller.brain import Brain
 from ovsnet.controller.drops import Drops, PodDrops
 from ovsnet.controller.loop import Loop
 from ovsnet.controller.metrics import Metrics
 from ovsnet.controller.notices import Counted, NotCounted
 from ovsnet.controller.observer import Observer
 from ovsnet.controller.policy.isolation import isolation_owner
+from ovsnet.controller.results import Departed
 from ovsnet.controller.states import Timing
 from ovsnet.controller.status import PodDropped
 from ovsnet.controller.switchboard import Switchboard

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ovsnet.controller.brain import Ready
 from ovsnet.controller.garbage import FirstLoad
+from ovsnet.controller.results import Ready
 
 USUAL = gc.get_threshold()
 

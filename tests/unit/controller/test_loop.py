@@ -6,12 +6,13 @@ from cluster_strategies import USUAL_NODES
 from fake_switch import FakeSwitch
 
 from ovsnet.api import KINDS, NODE, Synced
-from ovsnet.controller.brain import Brain, Leads, Result, StandsBy
+from ovsnet.controller.brain import Brain
 from ovsnet.controller.loop import Loop
 from ovsnet.controller.network import Network
 from ovsnet.controller.notices import Acknowledged, Dumped, Lost, NotDumped, StandingBy
 from ovsnet.controller.openflow import encode
 from ovsnet.controller.openflow.protocol import ControllerRole
+from ovsnet.controller.results import Leads, Result, StandsBy
 from ovsnet.controller.states import Timing
 from ovsnet.controller.switchboard import Switchboard
 

@@ -8,13 +8,14 @@ from fake_switch import FakeSwitch, description
 
 from ovsnet.api import KINDS, NODE, POD, Reached, Synced
 from ovsnet.controller import report
-from ovsnet.controller.brain import GRACE, Brain, ReportRefused
+from ovsnet.controller.brain import GRACE, Brain
 from ovsnet.controller.network import Network
 from ovsnet.controller.notices import Send, Settled
 from ovsnet.controller.openflow import decode, encode
 from ovsnet.controller.openflow.events import Disconnected
 from ovsnet.controller.reports import Settled as Report
 from ovsnet.controller.reports import Speaker
+from ovsnet.controller.results import ReportRefused
 from ovsnet.controller.states import Timing
 from ovsnet.controller.switchboard import Switchboard
 from ovsnet.flows.stamp import serial_of
