@@ -25,6 +25,7 @@ from ovsnet.controller.services.doors import (
     entrances,
 )
 from ovsnet.controller.services.endpoints import candidates, choose
+from ovsnet.controller.services.nodeports import within
 from ovsnet.controller.services.objections import Objection, objections
 from ovsnet.flows.balance import spread_block, spread_owner
 from ovsnet.flows.commons import Change, Commons
@@ -41,7 +42,6 @@ from ovsnet.model import (
     SliceRef,
 )
 from ovsnet.names import NODE_PORTS, PortRange
-from ovsnet.services.nodeports import within
 
 
 class Changes(msgspec.Struct, frozen=True):

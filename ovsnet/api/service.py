@@ -252,7 +252,7 @@ def _ports(spec: WireServiceSpec, exposed: bool, faults: list[Fault]) -> tuple[S
 
 
 def _node_port(number: int, path: str, faults: list[Fault]) -> int:
-    """A port of the nodes, 0 if there is none; `ovsnet.services.nodeports` knows their range."""
+    """A port of the nodes, 0 if there is none. Which ones there are is the controller's option."""
     if 0 <= number < 65536:
         return number
     reason = f"{number}: expected a port from 1 to 65535; it is left out"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from service_objects import service
 
+from ovsnet.controller.services.nodeports import within
 from ovsnet.names import NODE_PORTS, port_range, port_range_text
-from ovsnet.services.nodeports import within
 
 WORDS = "expected a port of nodes from 20000 to 20100 (node_ports); it is left out"
 
