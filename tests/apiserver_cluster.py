@@ -9,8 +9,9 @@ from itertools import count
 
 from ovsnet.sandbox.apiserver.admission import Admission
 from ovsnet.sandbox.apiserver.bootstrap import bootstrap
+from ovsnet.sandbox.apiserver.deletion import Deletion
 from ovsnet.sandbox.apiserver.kinds import NODE, POD, Kind, Object
-from ovsnet.sandbox.apiserver.registry import Deletion, Registry, Sources, Write, new_store
+from ovsnet.sandbox.apiserver.registry import Registry, Sources, Write, new_store
 from ovsnet.sandbox.apiserver.services import by_family
 from ovsnet.sandbox.apiserver.store import Key
 from ovsnet.sandbox.workloads.controllers import controllers

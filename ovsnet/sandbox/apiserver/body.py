@@ -9,8 +9,9 @@ import msgspec
 import yaml
 from aiohttp import web
 
+from ovsnet.sandbox.apiserver.deletion import Deletion
 from ovsnet.sandbox.apiserver.protobuf import ProtobufError, decode
-from ovsnet.sandbox.apiserver.registry import Deletion, FieldValidation, Write
+from ovsnet.sandbox.apiserver.registry import FieldValidation, Write
 from ovsnet.sandbox.apiserver.request import flag, number
 from ovsnet.sandbox.apiserver.status import bad_request
 

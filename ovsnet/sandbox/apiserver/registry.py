@@ -16,6 +16,13 @@ from ovsnet.sandbox.apiserver import schema
 from ovsnet.sandbox.apiserver.admission import Admission
 from ovsnet.sandbox.apiserver.apply import UPDATE, ManagedFields, Owner, apply_configuration, track
 from ovsnet.sandbox.apiserver.defaults import set_defaults
+from ovsnet.sandbox.apiserver.deletion import (
+    Deletion,
+    check_preconditions,
+    is_finished,
+    seconds_to_end,
+    set_propagation,
+)
 from ovsnet.sandbox.apiserver.kinds import KINDS, LEASE, NAMESPACE, POD, Kind, Object
 from ovsnet.sandbox.apiserver.status import (
     MODIFIED,
@@ -30,12 +37,6 @@ from ovsnet.sandbox.apiserver.status import (
 )
 from ovsnet.sandbox.apiserver.store import Key, Store, Stored, encode
 from ovsnet.sandbox.apiserver.validation import validate, validate_status, validate_update
-
-FOREGROUND = "foregroundDeletion"
-"""Finalizer of an object that goes after its dependents (propagationPolicy Foreground)."""
-
-ORPHAN = "orphan"
-"""Finalizer of an object whose dependents stay (propagationPolicy Orphan)."""
 
 _SUFFIX_LENGTH = 5
 _KEPT = ("name", "namespace", "uid", "creationTimestamp", "generation", "deletionTimestamp")
@@ -57,17 +58,6 @@ class Write:
     dry_run: bool = False
     field_validation: FieldValidation = FieldValidation.WARN
     warnings: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Deletion:
-    """DeleteOptions."""
-
-    grace: int | None = None
-    """Seconds; None for the object's own."""
-    uid: str | None = None
-    resource_version: str | None = None
-    propagation: str = "Background"
 
 
 @dataclass(frozen=True)
@@ -224,7 +214,7 @@ class Registry:
             return before
         if write.dry_run:
             return _unsaved(kind, new, before)
-        if _is_finished(kind, new):
+        if is_finished(kind, new):
             return self.store.remove(kind, new)
         return self.store.write(kind, new)
 
@@ -237,11 +227,11 @@ class Registry:
         before = self.get(kind, key)
         obj = before.decode()
         metadata = obj["metadata"]
-        _check_preconditions(kind, before, options)
+        check_preconditions(kind, before, options)
         if kind is NAMESPACE and key[1] in ("default", "kube-system", "kube-public"):
             raise forbidden(kind, key[1], "this namespace may not be deleted")
-        grace = _grace(kind, obj, options)
-        _set_propagation(metadata, options.propagation)
+        grace = seconds_to_end(kind, obj, options)
+        set_propagation(metadata, options.propagation)
         terminating = "deletionTimestamp" in metadata
         if terminating:
             grace = min(grace, metadata.get("deletionGracePeriodSeconds", grace))
@@ -409,52 +399,6 @@ def _without_times(obj: Object) -> Object:
         return obj
     timeless = [{k: v for k, v in entry.items() if k != "time"} for entry in entries]
     return obj | {"metadata": obj["metadata"] | {"managedFields": timeless}}
-
-
-def _is_finished(kind: Kind, obj: Object) -> bool:
-    """Whether a deletion that waited for finalizers can be completed."""
-    metadata = obj["metadata"]
-    if kind is NAMESPACE and obj["spec"].get("finalizers"):
-        return False
-    return (
-        "deletionTimestamp" in metadata
-        and not metadata.get("finalizers")
-        and not metadata.get("deletionGracePeriodSeconds")
-    )
-
-
-def _check_preconditions(kind: Kind, stored: Stored, options: Deletion) -> None:
-    for label, wanted, present in (
-        ("UID", options.uid, stored.uid),
-        ("ResourceVersion", options.resource_version, str(stored.revision)),
-    ):
-        if wanted is not None and wanted != present:
-            why = (
-                f"Precondition failed: {label} in precondition: {wanted}, "
-                f"{label} in object meta: {present}"
-            )
-            raise conflict(kind, stored.key[1], why)
-
-
-def _grace(kind: Kind, obj: Object, options: Deletion) -> int:
-    """Seconds that a kubelet has to end a pod: none where no kubelet runs it."""
-    if kind is not POD or not obj["spec"].get("nodeName"):
-        return 0
-    if obj.get("status", {}).get("phase") in ("Succeeded", "Failed"):
-        return 0
-    if options.grace is not None:
-        return max(options.grace, 0)
-    return int(obj["spec"].get("terminationGracePeriodSeconds", 30))
-
-
-def _set_propagation(metadata: Object, propagation: str) -> None:
-    wanted = {"Foreground": FOREGROUND, "Orphan": ORPHAN}.get(propagation)
-    present = [f for f in metadata.get("finalizers", ()) if f not in (FOREGROUND, ORPHAN)]
-    finalizers = present + ([wanted] if wanted else [])
-    if finalizers:
-        metadata["finalizers"] = finalizers
-    else:
-        metadata.pop("finalizers", None)
 
 
 def new_store(history: int) -> Store:

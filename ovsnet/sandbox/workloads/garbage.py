@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from ovsnet.sandbox.apiserver.deletion import FOREGROUND, ORPHAN
 from ovsnet.sandbox.apiserver.kinds import CONFIG_MAP, NAMESPACE, SERVICE_ACCOUNT, Kind, Object
-from ovsnet.sandbox.apiserver.registry import FOREGROUND, ORPHAN
 from ovsnet.sandbox.apiserver.store import Key
 from ovsnet.sandbox.workloads.actions import Action, Create, Delete, Patch
 

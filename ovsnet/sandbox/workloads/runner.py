@@ -6,9 +6,10 @@ import asyncio
 import logging
 from collections.abc import Collection, Sequence
 
+from ovsnet.sandbox.apiserver.deletion import Deletion
 from ovsnet.sandbox.apiserver.kinds import EVENT, KINDS, Kind
 from ovsnet.sandbox.apiserver.patch.merge_patch import apply_merge_patch
-from ovsnet.sandbox.apiserver.registry import Deletion, Registry, Write, timestamp
+from ovsnet.sandbox.apiserver.registry import Registry, Write, timestamp
 from ovsnet.sandbox.apiserver.status import ApiError
 from ovsnet.sandbox.apiserver.store import Change
 from ovsnet.sandbox.workloads.actions import Action, Bind, Create, Delete, Patch, Record

@@ -6,6 +6,7 @@ import pytest
 from apiserver_cluster import Clock, pod, registry, workload
 
 from ovsnet.sandbox.apiserver import kinds
+from ovsnet.sandbox.apiserver.deletion import Deletion
 from ovsnet.sandbox.apiserver.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -15,7 +16,7 @@ from ovsnet.sandbox.apiserver.kinds import (
     POD,
     SERVICE,
 )
-from ovsnet.sandbox.apiserver.registry import Deletion, FieldValidation, Write
+from ovsnet.sandbox.apiserver.registry import FieldValidation, Write
 from ovsnet.sandbox.apiserver.status import ApiError
 
 KEY = ("default", "x")

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovsnet.sandbox.apiserver.bootstrap import Advertised
+from ovsnet.sandbox.apiserver.deletion import Deletion
 from ovsnet.sandbox.apiserver.kinds import ENDPOINT_SLICE, ENDPOINTS, SERVICE
-from ovsnet.sandbox.apiserver.registry import Deletion, Write
+from ovsnet.sandbox.apiserver.registry import Write
 from ovsnet.sandbox.apiserver.server import Application, Options, real_sources
 from ovsnet.sandbox.apiserver.status import ApiError
 from ovsnet.sandbox.apiserver.validation_fields import parsed_address

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from apiserver_cluster import Clock, pod, registry
 
+from ovsnet.sandbox.apiserver.deletion import Deletion
 from ovsnet.sandbox.apiserver.kinds import POD, SERVICE_ACCOUNT
-from ovsnet.sandbox.apiserver.registry import Deletion, Write
+from ovsnet.sandbox.apiserver.registry import Write
 from ovsnet.sandbox.apiserver.tokens import Tokens
 
 ACCOUNT = ("default", "a")
