@@ -72,7 +72,7 @@ _ELSEWHERE = (
 SUITES = (
     Suite("netpol", r"\[sig-network\] Netpol ", (_SCTP,)),
     Suite("conformance", r"\[sig-network\].*\[Conformance\]"),
-    Suite("network", r"\[sig-network\]", _ELSEWHERE),
+    Suite("network", r"\[sig-network\]", _ELSEWHERE, at_once=6),
 )
 """All of sig-network. [Conformance], of which no test of it is [Serial], has services, DNS, and who
 reaches whom between pods and nodes; `network` has what upstream tests besides.
