@@ -223,6 +223,21 @@ def test_an_audit_restores_what_was_tampered_with_and_leaves_the_rest():
     assert all(not (o.missing or o.changed or o.strangers) for o in others)
 
 
+def test_a_switch_that_was_right_when_it_came_is_audited_too():
+    wanted = Wanted(map(flow, range(6)))
+    switch = FakeSwitch(NODE)
+    switch.flows = raw(wanted.flows.values(), wanted.digest)
+    play = Play(wanted, switch, timing=OFTEN)
+    play.settle()
+    assert play.heard(Synchronised)
+    del play.switch.flows[next(iter(play.switch.flows))]
+    play.wait(OFTEN.audit)
+    play.settle()
+    play.assert_right()
+    (compared,) = play.heard(Compared)
+    assert (compared.audit, compared.missing) == (True, 1)
+
+
 def test_changes_during_an_audit_are_neither_undone_nor_reported():
     play = settled(Wanted(map(flow, range(6))), OFTEN)
     play.wait(OFTEN.audit)
