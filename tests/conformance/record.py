@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -55,8 +56,13 @@ def page(results: Sequence[Result], version: str) -> str:
             lines += ["", "| left out | why |", "|---|---|"]
             lines += [f"| `{_cell(skip.pattern)}` | {skip.reason} |" for skip in suite.skips]
         lines += ["", "| test | |", "|---|---|"]
-        lines += [f"| {_cell(each.test)} | {_state(each)} |" for each in mine]
+        lines += [f"| {_cell(_title(each.test))} | {_state(each)} |" for each in mine]
     return "\n".join(lines) + "\n"
+
+
+def _title(test: str) -> str:
+    """A test's name, without its labels, which upstream appends once more in brackets."""
+    return re.sub(r" \[[^\]]*\]$", "", test).removeprefix("[sig-network] ")
 
 
 def _state(result: Result) -> str:
