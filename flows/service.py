@@ -353,11 +353,15 @@ def _remembering(called: EndpointSet, target: Target) -> Learn:
 
 def in_fragments() -> Iterator[Flow]:
     """Fragments of packets, which have no ports. The kernel's datapath goes on with the whole
-    packet, the userspace one with fragments that know their connection, but not its ports.
+    packet, the userspace one with fragments that know their connection, but not its ports. What the
+    node sends the kernel has tracked already, in zone 0, which is none of the switch's.
     """
+    untracked = (ct_state(0, CtState.TRK),)
+    by_the_node = (ct_state(CtState.TRK), Term(Field.CT_ZONE, 0))
     for family in FAMILIES:
-        condition = match(ct_state(0, CtState.TRK), family, Term(Field.IP_FRAG, _ANY, _ANY))
-        yield Flow(Table.SERVICE, FIRST, condition, (Ct(SERVICE_ZONE, Table.SERVICE),))
+        for tracked in (untracked, by_the_node):
+            condition = match(*tracked, family, Term(Field.IP_FRAG, _ANY, _ANY))
+            yield Flow(Table.SERVICE, FIRST, condition, (Ct(SERVICE_ZONE, Table.SERVICE),))
 
 
 def towards_endpoints() -> Iterator[Flow]:

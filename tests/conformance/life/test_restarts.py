@@ -77,10 +77,47 @@ def test_nothing_is_lost_while_another_version_is_rolled_out(pair: Bench) -> Non
 
 def versions(cluster: Cluster, component: str) -> set[str]:
     """What the programs of ours say that run."""
-    chosen = ("--selector", f"app.kubernetes.io/component={component}")
-    pods = cluster.kubectl("--namespace", SYSTEM, "get", "pods", "--output=name", *chosen).split()
     command = ("--", "ovsnet", "--version")
-    return {cluster.kubectl("--namespace", SYSTEM, "exec", each, *command) for each in pods}
+    return {
+        cluster.kubectl("--namespace", SYSTEM, "exec", each, *command)
+        for each in names(cluster, component)
+    }
+
+
+def test_open_vswitch_started_anew_needs_no_controller(pair: Bench) -> None:
+    """It has the flows that it had; only what begins meanwhile waits for a controller."""
+    cluster = pair.cluster
+    scale = ("--namespace", SYSTEM, "scale", "deployment/ovsnet-controller")
+    cluster.kubectl(*scale, "--replicas=0")
+    try:
+        wait_until(cluster, lambda: not names(cluster, "controller"), "the controllers to be gone")
+        (former,) = names(cluster, "openvswitch", "node2")
+        cluster.kubectl("--namespace", SYSTEM, "delete", former)
+        wait_until(
+            cluster,
+            lambda: names(cluster, "openvswitch", "node2") not in ([], [former]),
+            "another pod in its place",
+        )
+        for caller, host in ways(pair):
+            pair.until(caller, host)
+        assert not names(cluster, "controller")
+    finally:
+        cluster.kubectl(*scale, "--replicas=2")
+        rolled(cluster, "deployment/ovsnet-controller")
+    pair.apply(pod("new", "node2"))
+    pair.ready("new")
+    for _, host in ways(pair):
+        pair.until("new", host)
+
+
+def names(cluster: Cluster, component: str, node: str = "") -> list[str]:
+    """The pods of a component of ours, on one node or on all."""
+    chosen = ("--selector", f"app.kubernetes.io/component={component}")
+    where = ("--field-selector", f"spec.nodeName={node}") if node else ()
+    listed = cluster.kubectl(
+        *("--namespace", SYSTEM, "get", "pods", "--output=name", *chosen, *where)
+    )
+    return listed.split()
 
 
 def test_nothing_is_lost_while_kubelet_and_containerd_are_started_anew(pair: Bench) -> None:
