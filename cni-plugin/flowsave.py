@@ -38,6 +38,9 @@ Change = Callable[[Sequence[Operation]], None]
 
 _Row = Mapping[str, Any]
 
+Ports = dict[str, dict[str, int]]
+"""The OpenFlow numbers of ports, by the names of bridge and port. Bridges number for themselves."""
+
 _TARGET = "ovsnet-target"
 """Where the row of a parked controller has its target, in `external_ids`."""
 _DUMP_SECONDS = 4
@@ -49,11 +52,11 @@ class UnfitError(Exception):
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """The OpenFlow numbers of all ports by name, and for every bridge that has controllers what
-    `ovs-ofctl bundle` reads (ovs-ofctl(8), "bundle").
+    """The OpenFlow numbers of the ports of every bridge by name, and for every bridge that has
+    controllers what `ovs-ofctl bundle` reads (ovs-ofctl(8), "bundle").
     """
 
-    ports: dict[str, int]
+    ports: Ports
     bundles: dict[str, str]
 
 
@@ -138,16 +141,20 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check(saved: Saved, ports: Mapping[str, int], controllers: Sequence[_Row]) -> None:
+def check(saved: Saved, ports: Ports, controllers: Sequence[_Row]) -> None:
     """See that what was saved is for a switch with these ports and controllers.
 
     Raises:
         UnfitError: it is not.
     """
-    names = {number: name for name, number in saved.ports.items()}
-    for name, number in ports.items():
-        if saved.ports.get(name, number) != number or names.get(number, name) != name:
-            raise UnfitError(f"the port {name} has another number ({number}) than before")
+    for bridge, present in ports.items():
+        former = saved.ports.get(bridge, {})
+        names = {number: name for name, number in former.items()}
+        for name, number in present.items():
+            if former.get(name, number) != number or names.get(number, name) != name:
+                raise UnfitError(
+                    f"the port {name} of {bridge} has another number ({number}) than before"
+                )
     if not all(map(_is_parked, controllers)):
         raise UnfitError("a controller may have written something since")
 
@@ -194,11 +201,23 @@ def _controllers(database: Database) -> list[dict[str, Any]]:
     return database.select("Controller", ["_uuid", "target", "external_ids"])
 
 
-def _ports(database: Database) -> dict[str, int]:
+def _ports(database: Database) -> Ports:
     """The numbers of all ports that have one."""
-    rows = database.select("Interface", ["name", "ofport"])
-    numbers = ((row["name"], values_of(row["ofport"])) for row in rows)
-    return {name: found[0] for name, found in numbers if found and found[0] > 0}
+    rows = database.select("Interface", ["_uuid", "name", "ofport"])
+    found = {row["_uuid"][1]: (row["name"], values_of(row["ofport"])) for row in rows}
+    interfaces = {
+        row["_uuid"][1]: [found[uuid[1]] for uuid in values_of(row["interfaces"])]
+        for row in database.select("Port", ["_uuid", "interfaces"])
+    }
+    return {
+        row["name"]: {
+            name: numbers[0]
+            for uuid in values_of(row["ports"])
+            for name, numbers in interfaces[uuid[1]]
+            if numbers and numbers[0] > 0
+        }
+        for row in database.select("Bridge", ["name", "ports"])
+    }
 
 
 def _dump(socket: Path, run: Run) -> str:

@@ -11,7 +11,8 @@ from ovsnet.cni.flowsave import Saved, UnfitError, bundle, check, park, take, un
 
 RUNDIR = Path("/run/openvswitch")
 PORTS = {"br-int": 65534, "a": 3, "b": 4}
-SAVED = Saved(PORTS, {"br-int": "flow add table=0,actions=drop\n"})
+OTHERS = {"br-phy": {"br-phy": 65534, "uplink": 3}}
+SAVED = Saved({"br-int": PORTS, **OTHERS}, {"br-int": "flow add table=0,actions=drop\n"})
 
 
 def controller(number: int, target: str, **ids: str) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def test_what_is_changed_is_damaged(tmp_path: Path) -> None:
     ids=["the same", "one is new", "one is gone", "all are gone"],
 )
 def test_flows_come_back_where_ports_have_their_numbers(ports: dict[str, int]) -> None:
-    check(SAVED, ports, [PARKED])
+    check(SAVED, {"br-int": ports, **OTHERS}, [PARKED])
 
 
 @pytest.mark.parametrize(
@@ -120,10 +121,10 @@ def test_flows_come_back_where_ports_have_their_numbers(ports: dict[str, int]) -
     ids=["another", "exchanged", "that of one that is gone", "that of another that is gone"],
 )
 def test_flows_do_not_come_back_where_a_port_has_another_number(ports: dict[str, int]) -> None:
-    with pytest.raises(UnfitError, match="another number"):
-        check(SAVED, ports, [PARKED])
+    with pytest.raises(UnfitError, match="of br-int has another number"):
+        check(SAVED, {"br-int": ports, **OTHERS}, [PARKED])
 
 
 def test_flows_do_not_come_back_where_a_controller_may_have_been() -> None:
     with pytest.raises(UnfitError, match="may have written"):
-        check(SAVED, PORTS, [PARKED, ROWS[1]])
+        check(SAVED, SAVED.ports, [PARKED, ROWS[1]])
