@@ -30,7 +30,10 @@ def left_of_new_flows(switch: Switch, number: int, finish: Callable[[Revalidatio
         switch.bundle(f"delete_strict {FORBIDDEN}")
         cache.finish()
         switch.fill(number)
-        wait_for(lambda: sending(switch) >= number, f"{number} cached flows to {RECEIVER}", 20)
+        wait_for(
+            lambda: sending(switch) >= number,
+            lambda: f"{number} cached flows to {RECEIVER}; there are {sending(switch)}",
+        )
         switch.bundle(f"add {FORBIDDEN},actions=drop")
         finish(cache)
         return sending(switch)
