@@ -15,6 +15,7 @@ from ovsnet.flows.text.names import PORTS
 from ovsnet.flows.vocabulary import (
     ARP_MESSAGES,
     FIELDS,
+    FRAGMENTS,
     NEIGHBOUR_MESSAGES,
     PROTOCOLS,
     STATES,
@@ -85,6 +86,8 @@ def _special(term: Term, mask: int, names: Names) -> str:
             return f"in by {where}"
         case Field.CT_STATE:
             return _connection(value, mask)
+        case Field.IP_FRAG:
+            return FRAGMENTS.get((value, term.mask), "")
         case Field.CT_NW_PROTO if term.mask is None and value in PROTOCOLS:
             return f"of a connection by {PROTOCOLS[IpProto(value)]}"
         case Field.CONJ_ID:

@@ -22,6 +22,15 @@ NEIGHBOUR_MESSAGES: Final = {
     137: "redirects",
 }
 ARP_MESSAGES: Final = {1: "ARP requests", 2: "ARP replies"}
+FRAGMENTS: Final = {
+    (0, None): "whole",
+    (1, None): "first fragments",
+    (3, None): "later fragments",
+    (1, 1): "in fragments",
+    (0, 2): "whole or first fragments",
+}
+"""What values and masks of ip_frag mean (ovs-fields(7))."""
+
 FIELDS: Final = {
     Field.CT_NW_SRC: "of a connection that began at",
     Field.CT_IPV6_SRC: "of a connection that began at",
@@ -29,6 +38,7 @@ FIELDS: Final = {
     Field.CT_IPV6_DST: "of a connection to",
     Field.CT_TP_SRC: "from its port",
     Field.CT_TP_DST: "to its port",
+    Field.CT_ZONE: "tracked in zone",
     Field.ETH_SRC: "source MAC",
     Field.ETH_DST: "destination MAC",
     Field.IPV4_SRC: "source",

@@ -86,6 +86,12 @@ def reading(text, ports=None):
             "on to route",
         ),
         (
+            "table=service,ct_state=+trk,ct_zone=0,ip,nw_frag=yes "
+            "actions=ct(table=service,zone=65521)",
+            "IPv4 packets, connection of any state, tracked in zone 0, in fragments",
+            "tracked (zone 65521, services), then on to service",
+        ),
+        (
             "table=egress_policy,tcp6,ipv6_src=fd00::/64,tp_dst=443 actions=drop",
             "TCP over IPv6, source in fd00::/64, destination port 443",
             "dropped",
