@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+import datapath
 import pytest
 from cached_flows import RECEIVER, Switch, running
 from places import wait_for
@@ -73,6 +74,7 @@ def test_new_flows_are_put_right(switch: Switch, number: int) -> None:
         assert left_of_new_flows(switch, number, Revalidation.finish) == 0
 
 
+@pytest.mark.skipif(not datapath.USERSPACE, reason="rounds are enough with the kernel's datapath")
 def test_one_round_leaves_some(switch: Switch) -> None:
     """What the test above sees if the agent waits for one round, as it well might."""
 
