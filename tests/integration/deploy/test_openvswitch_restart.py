@@ -218,7 +218,7 @@ def test_the_save_is_not_used_if_ports_have_other_numbers(pods: Pods) -> None:
         in_database(pods.program, "Interface", [["name", "==", "p-c"]], {"ofport": NUMBERS["b"]})
 
     pods.restart(exchange)
-    assert re.search(r"the port p-[bc] has another number", pods.program.log.read_text())
+    assert re.search(r"the port p-[bc] of \S+ has another number", pods.program.log.read_text())
     pods.expect_no_flows()
 
 
