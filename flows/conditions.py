@@ -11,6 +11,7 @@ from ovsnet.flows.notes import Names, natted, notes, set_of_endpoints
 from ovsnet.flows.registers import MARKS
 from ovsnet.flows.terms import ct_state
 from ovsnet.flows.text import PortNames, print_match
+from ovsnet.flows.text.names import FRAGMENTS as BY_WORD
 from ovsnet.flows.text.names import PORTS
 from ovsnet.flows.vocabulary import (
     ARP_MESSAGES,
@@ -26,6 +27,7 @@ from ovsnet.names import ROUTER_MAC
 _ORIGINAL = frozenset(f for f in Field if Field.CT_NW_SRC <= f <= Field.CT_TP_DST)
 _ORIGINAL_PORTS = (Field.CT_TP_SRC, Field.CT_TP_DST)
 _KNOWN = ct_state(CtState.TRK, CtState.INV)
+_FRAGMENTS = {BY_WORD[word]: text for word, text in FRAGMENTS.items()}
 _ALL_MARKS = (1 << MARKS.bits) - 1
 
 
@@ -87,7 +89,7 @@ def _special(term: Term, mask: int, names: Names) -> str:
         case Field.CT_STATE:
             return _connection(value, mask)
         case Field.IP_FRAG:
-            return FRAGMENTS.get((value, term.mask), "")
+            return _FRAGMENTS.get((value, term.mask), "")
         case Field.CT_NW_PROTO if term.mask is None and value in PROTOCOLS:
             return f"of a connection by {PROTOCOLS[IpProto(value)]}"
         case Field.CONJ_ID:

@@ -23,13 +23,13 @@ NEIGHBOUR_MESSAGES: Final = {
 }
 ARP_MESSAGES: Final = {1: "ARP requests", 2: "ARP replies"}
 FRAGMENTS: Final = {
-    (0, None): "whole",
-    (1, None): "first fragments",
-    (3, None): "later fragments",
-    (1, 1): "in fragments",
-    (0, 2): "whole or first fragments",
+    "no": "whole",
+    "first": "first fragments",
+    "later": "later fragments",
+    "yes": "in fragments",
+    "not_later": "whole or first fragments",
 }
-"""What values and masks of ip_frag mean (ovs-fields(7))."""
+"""What ovs-ofctl's words for ip_frag mean (ovs-fields(7))."""
 
 FIELDS: Final = {
     Field.CT_NW_SRC: "of a connection that began at",

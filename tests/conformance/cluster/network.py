@@ -30,17 +30,7 @@ _CHOICES = (
 COREDNS = Path(__file__).with_name("coredns.yaml")
 _READY_SECONDS = 300.0
 NEXT_VERSION = "0.1.1"
-_GOES_INTO_THE_IMAGE = (
-    ".containerignore",
-    "deploy",
-    "setup.cfg",
-    "pyproject.toml",
-    "tests/constraints.txt",
-    "ovsnet",
-    "controller",
-    "cni-plugin",
-    "flows",
-)
+_NOT_OF_A_CHECKOUT = shutil.ignore_patterns(".git", ".venv", "build", "*cache*")
 
 
 class InstallError(Exception):
@@ -121,13 +111,8 @@ def upgrade(cluster: Cluster, report: Report) -> None:
 
 
 def _copy_as_next(source: Path) -> None:
-    """Copy what an image is built from, as a version that comes after this one."""
-    for name in _GOES_INTO_THE_IMAGE:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, source / name)
-        else:
-            (source / name).parent.mkdir(exist_ok=True)
-            shutil.copy2(ROOT / name, source / name)
+    """Copy this checkout, as a version that comes after this one."""
+    shutil.copytree(ROOT, source, ignore=_NOT_OF_A_CHECKOUT, dirs_exist_ok=True)
     version = re.search(r"^version = (.*)$", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
     assert version is not None
     for path in (source / "setup.cfg", *(source / "deploy").rglob("*.yaml")):
